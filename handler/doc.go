@@ -1,0 +1,28 @@
+// Package handler is the use case: one payload in; for each backup event a
+// download task is created and its result published; a summary out.
+//
+// # Promise
+//
+// Every delivered event ends in at least one of: result published, dead-lettered
+// (and then its failure published), or left open. Where an event is open,
+// [Handler.Handle] returns an error, the invocation fails, and the queue delivers
+// the payload again. One event ID never makes two download tasks, given that DBS
+// honours ClientToken.
+//
+// # Outcomes
+//
+// What DBS or MNS answers comes back from the ports [TaskCreator] and [Queue] as
+// a [*ServiceError] of a [Kind]. Transient failures, and all that are not known,
+// are tried again with backoff inside the invocation's time budget. Permanent
+// ones end the event: its body goes to the dead-letter queue, then a TaskFailed
+// result to the result queue. An operator fault stops the invocation early.
+//
+// # Errors
+//
+// Function Compute reports the name of the outermost error type:
+//
+//   - [*RedeliveryError]: events are open for now; the next delivery does the rest.
+//   - [*OperatorFaultError]: somebody must mend a permission, a credential or a
+//     queue; nothing is lost meanwhile.
+//   - [*EventError]: a payload typed by hand cannot be understood.
+package handler

@@ -1,0 +1,150 @@
+package handler
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"increment-backup-download/events"
+)
+
+// Kind says what a failure means for the event it is about.
+type Kind int
+
+// The kinds. The zero value is Transient, so that whatever is not known leads to
+// another try and never to a lost event.
+const (
+	// Transient: the same call may succeed later.
+	Transient Kind = iota
+	// Permanent: the request itself is wrong and can never succeed.
+	Permanent
+	// OperatorFault: no call can succeed until somebody mends the deployment.
+	OperatorFault
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Permanent:
+		return "permanent"
+	case OperatorFault:
+		return "operator fault"
+	}
+	return "transient"
+}
+
+// ServiceError is a failed call to a service, classified by the adapter that made
+// it. It holds no credential and no signature: adapters see to that.
+type ServiceError struct {
+	Kind           Kind
+	Service        string        // DBS or MNS
+	Code           string        // the service's error code, or the adapter's word for a failure without one
+	Message        string        // the service's message, or what happened
+	HTTPStatusCode int           // 0 where there was no answer
+	RequestID      string        // the service's RequestId, where it answered with one
+	Throttled      bool          // the service asks to be called less often
+	RetryAfter     time.Duration // the service's own wait hint, 0 where it gave none
+	Err            error         // the cause, for errors.Is; never printed
+}
+
+func (e *ServiceError) Error() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s %s", e.Service, e.Code)
+	if e.HTTPStatusCode != 0 {
+		fmt.Fprintf(&s, " (HTTP %d)", e.HTTPStatusCode)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&s, ": %s", events.Truncate(e.Message, 300))
+	}
+	if e.RequestID != "" {
+		fmt.Fprintf(&s, " [RequestId %s]", events.Truncate(e.RequestID, 64))
+	}
+	return s.String()
+}
+
+func (e *ServiceError) Unwrap() error { return e.Err }
+
+// kindOf returns the kind of an error from a port, wrapped or bare. What no
+// adapter has classified is transient.
+func kindOf(err error) Kind {
+	var service *ServiceError
+	if errors.As(err, &service) {
+		return service.Kind
+	}
+	return Transient
+}
+
+// openEvents says which events of an invocation are open, and why. It is bounded:
+// it keeps the first few, and counts the rest.
+type openEvents struct {
+	events int // in the payload
+	open   int
+	first  []string
+}
+
+// maxNamed bounds the open events that an error names, and maxReason the bytes
+// for each, which keeps the error's text within about four kilobytes.
+const (
+	maxNamed  = 10
+	maxReason = 350
+)
+
+func (o *openEvents) add(event events.Event, reason error) {
+	o.open++
+	if len(o.first) < maxNamed {
+		o.first = append(o.first, events.Truncate(describe(event)+": "+reason.Error(), maxReason))
+	}
+}
+
+func (o *openEvents) String() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%d of %d events are open, the others are done and published", o.open, o.events)
+	for _, reason := range o.first {
+		s.WriteString("; event ")
+		s.WriteString(reason)
+	}
+	if more := o.open - len(o.first); more > 0 {
+		fmt.Fprintf(&s, "; and %d more", more)
+	}
+	return s.String()
+}
+
+// describe names an event for a person.
+func describe(event events.Event) string {
+	id := events.Truncate(event.ResultID(), 80)
+	if name := event.Request.BackupSetName; name != "" {
+		return fmt.Sprintf("%s (%s)", id, events.Truncate(name, 80))
+	}
+	return id
+}
+
+// RedeliveryError fails an invocation whose open events the next delivery
+// finishes. Nobody has to do anything unless it goes on for hours.
+type RedeliveryError struct{ open openEvents }
+
+func (e *RedeliveryError) Error() string {
+	return e.open.String() + ". The queue delivers the batch again; what is done is not done twice"
+}
+
+// OperatorFaultError fails an invocation that no redelivery can finish until
+// somebody mends a permission, a credential, a queue or a setting.
+type OperatorFaultError struct {
+	Fault error // the first fault, a *ServiceError
+	open  openEvents
+}
+
+func (e *OperatorFaultError) Error() string {
+	return fmt.Sprintf("operator fault: %v. Mend this; until then every delivery fails and nothing is lost. %v", e.Fault, &e.open)
+}
+
+func (e *OperatorFaultError) Unwrap() error { return e.Fault }
+
+// EventError answers a payload that was typed by hand and cannot be understood.
+// Nothing was called and nothing published.
+type EventError struct{ Reason *events.Error }
+
+func (e *EventError) Error() string {
+	return e.Reason.Error() + ". Nothing was done"
+}
+
+func (e *EventError) Unwrap() error { return e.Reason }

@@ -1,0 +1,144 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"increment-backup-download/events"
+)
+
+// Task is a DBS backup set download task.
+type Task struct {
+	ID        string // BackupSetDownloadTaskId, never empty
+	RequestID string // the RequestId of the answer
+}
+
+// TaskCreator creates download tasks: the operation
+// CreateIncrementBackupSetDownload of DBS.
+type TaskCreator interface {
+	// CreateTask may be called again for the same request, and by many goroutines
+	// at once. The same ClientToken with the same parameters must return the ID of
+	// the same task. It must make one attempt, return soon after ctx ends, and
+	// classify its failures as *ServiceError; any other error is transient. A nil
+	// error means that the task exists.
+	CreateTask(ctx context.Context, request events.Request) (Task, error)
+}
+
+// Queue publishes messages to one queue of MNS.
+type Queue interface {
+	// Send publishes 1 to 16 bodies of at most 64 KB in all (one alone may be
+	// larger, to be refused), and returns an answer for each, in order: nil only
+	// where the queue has accepted the message. It may be called by many goroutines
+	// at once, must make one attempt, return soon after ctx ends, and classify its
+	// failures as *ServiceError; any other error is transient. Delivery is
+	// at-least-once: a message answered with an error may have been accepted.
+	Send(ctx context.Context, bodies []string) []error
+}
+
+// Targets names where the function would send what; a dry run answers with it.
+type Targets struct {
+	DBSEndpoint     string `json:"dbsEndpoint"`
+	MNSEndpoint     string `json:"mnsEndpoint"`
+	ResultQueue     string `json:"resultQueue"`
+	DeadLetterQueue string `json:"deadLetterQueue"`
+}
+
+// Config is what the handler is told about its deployment.
+type Config struct {
+	Source               events.Source
+	DataFormat           string          // of events that name none; empty: not sent
+	ResultEncoding       events.Encoding // empty: raw
+	Concurrency          int             // DBS calls in flight, at least 1
+	MaxRequestsPerSecond int             // DBS calls started a second; 0: no limit
+	Targets              Targets
+}
+
+// Handler handles payloads. It is immutable but for the record of what it has
+// done, and safe for concurrent use.
+type Handler struct {
+	config      Config
+	decoder     events.Decoder
+	tasks       TaskCreator
+	results     Queue
+	deadLetters Queue
+	limiter     *rate.Limiter
+	record      *record // of events that are done
+	buried      *record // of events that are dead-lettered, their result published or not
+	log         *slog.Logger
+}
+
+// The record of done events holds more than the largest batch of the trigger
+// (10,000), in about ten megabytes.
+// Dead letters should be few; the record of them only keeps a result queue that
+// is out of order from filling the dead-letter queue with repeats.
+const (
+	recordSize = 16_384
+	buriedSize = 1_024
+)
+
+// New returns a handler that creates tasks with tasks, publishes results to
+// results and original bodies that can never succeed to deadLetters.
+func New(config Config, tasks TaskCreator, results, deadLetters Queue, log *slog.Logger) *Handler {
+	h := &Handler{
+		config:      config,
+		decoder:     events.Decoder{DataFormat: config.DataFormat},
+		tasks:       tasks,
+		results:     results,
+		deadLetters: deadLetters,
+		record:      newRecord(recordSize),
+		buried:      newRecord(buriedSize),
+		log:         log,
+	}
+	if n := config.MaxRequestsPerSecond; n > 0 {
+		h.limiter = rate.NewLimiter(rate.Limit(n), 1)
+	}
+	return h
+}
+
+// Handle handles one payload of any shape that [events.Decoder] reads. requestID
+// is that of the invocation, for the log. Handle returns before the deadline of
+// ctx, and leaves no goroutine behind; every result that is finished by then is
+// published. Its error is a [*RedeliveryError], an [*OperatorFaultError] or an
+// [*EventError]; the summary counts what was done in either case.
+func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) (Summary, error) {
+	started := time.Now()
+	log := h.log.With("requestId", requestID)
+	calls, publishing, cancel := withBudget(ctx)
+	defer cancel()
+
+	in := newInvocation(h, log, calls, publishing)
+	defer in.cancel()
+	err := in.run(payload)
+
+	level, text := slog.LevelInfo, "invocation done"
+	var eventErr *EventError
+	var fault *OperatorFaultError
+	switch {
+	case errors.As(err, &fault):
+		level, text = slog.LevelError, "operator fault"
+	case errors.As(err, &eventErr):
+		level, text = slog.LevelWarn, "payload refused"
+	case err != nil:
+		level, text = slog.LevelWarn, "events left open for redelivery"
+	}
+	attributes := []slog.Attr{
+		slog.Int("events", in.summary.Events),
+		slog.Int("created", in.summary.Created),
+		slog.Int("failed", in.summary.Failed),
+		slog.Int("ignored", in.summary.Ignored),
+		slog.Int("alreadyDone", in.summary.AlreadyDone),
+		slog.Int("open", in.open.open),
+		slog.Int("attempts", in.attempts),
+		slog.Int("throttled", in.throttled),
+		slog.Int64("durationMs", time.Since(started).Milliseconds()),
+	}
+	if err != nil {
+		attributes = append(attributes, slog.String("error", err.Error()))
+	}
+	log.LogAttrs(ctx, level, text, attributes...)
+	return in.summary, err
+}

@@ -1,0 +1,441 @@
+package handler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"increment-backup-download/events"
+)
+
+// Outcomes of an event, as the summary and the log write them.
+const (
+	outcomeCreated     = "created"
+	outcomeFailed      = "failed"
+	outcomeIgnored     = "ignored"
+	outcomeAlreadyDone = "alreadyDone"
+)
+
+// invocation carries one payload through: the calling goroutine decodes it,
+// workers call DBS, and two outboxes publish what is finished meanwhile.
+type invocation struct {
+	*Handler
+	log *slog.Logger
+
+	calls       context.Context // ends with the time for DBS calls
+	waiting     context.Context // like calls, and ends with an operator fault: no call starts after it
+	stop        context.CancelCauseFunc
+	pacer       pacer
+	results     *outbox
+	deadLetters *outbox
+
+	mu        sync.Mutex
+	summary   Summary
+	open      openEvents
+	fault     error              // the first operator fault
+	byToken   map[string]*call   // the calls of this batch by ClientToken
+	seen      map[recordKey]bool // the events of this batch
+	attempts  int
+	throttled int
+}
+
+// delivery is one message of the payload.
+type delivery struct {
+	index int
+	event events.Event
+	key   recordKey
+	id    string // of its result
+}
+
+// call is one request to DBS, and the messages that wait for its answer: more
+// than one where different events carry one explicit ClientToken.
+type call struct {
+	request  events.Request
+	waiting  []delivery
+	done     bool
+	task     Task
+	err      error
+	attempts int
+	took     time.Duration
+}
+
+func newInvocation(h *Handler, log *slog.Logger, calls, publishing context.Context) *invocation {
+	in := &invocation{
+		Handler: h,
+		log:     log,
+		calls:   calls,
+		pacer:   pacer{limiter: h.limiter},
+		byToken: make(map[string]*call),
+		seen:    make(map[recordKey]bool),
+	}
+	in.waiting, in.stop = context.WithCancelCause(calls)
+	in.results = newOutbox(publishing, h.results)
+	in.deadLetters = newOutbox(publishing, h.deadLetters)
+	return in
+}
+
+func (in *invocation) cancel() { in.stop(nil) }
+
+// run handles the payload and returns when all is done with.
+func (in *invocation) run(payload []byte) error {
+	queue := make(chan *call)
+	var workers sync.WaitGroup
+	started := 0
+	submit := func(c *call) {
+		// Workers are started as there is work for them: one event, one worker.
+		if started < in.config.Concurrency {
+			select {
+			case queue <- c:
+				return
+			default:
+				started++
+				workers.Go(func() {
+					for c := range queue {
+						in.create(c)
+					}
+				})
+			}
+		}
+		select {
+		case queue <- c:
+		case <-in.waiting.Done():
+			in.finish(c, Task{}, context.Cause(in.waiting), 0, 0)
+		}
+	}
+
+	index := 0
+	var refused error
+	for event, err := range in.decoder.Decode(payload) {
+		if refused = in.take(index, event, err, submit); refused != nil {
+			break
+		}
+		index++
+	}
+	close(queue)
+	workers.Wait()
+	// A dead letter makes a result once it is published, so it goes first.
+	in.deadLetters.flush()
+	in.results.flush()
+
+	slices.SortFunc(in.summary.Results, func(a, b Entry) int { return cmp.Compare(a.index, b.index) })
+	in.open.events = in.summary.Events
+	switch {
+	case refused != nil:
+		return refused
+	case in.fault != nil:
+		return &OperatorFaultError{Fault: in.fault, open: in.open}
+	case in.open.open > 0:
+		return &RedeliveryError{open: in.open}
+	}
+	return nil
+}
+
+// take starts what a decoded message needs. It returns an error only for a
+// payload typed by hand that cannot be understood.
+func (in *invocation) take(index int, event events.Event, decodeErr error, submit func(*call)) error {
+	in.mu.Lock()
+	in.summary.Events++
+	in.mu.Unlock()
+
+	var malformed *events.Error
+	if decodeErr != nil && !errors.As(decodeErr, &malformed) {
+		malformed = &events.Error{Code: events.CodeMalformed, Message: decodeErr.Error()}
+	}
+	switch {
+	case malformed != nil && event.ByHand:
+		return &EventError{Reason: malformed}
+	case malformed == nil && event.DryRun:
+		in.dryRun(event)
+		return nil
+	case malformed == nil && event.Ignored():
+		in.ignore(index, event)
+		return nil
+	}
+
+	d := delivery{index: index, event: event, key: keyOf(event, malformed == nil), id: event.ResultID()}
+	if in.seen[d.key] {
+		in.alreadyDone(d, events.NewResultData(event), "repeated in the batch")
+		return nil
+	}
+	in.seen[d.key] = true
+	if data, ok := in.record.get(d.key); ok {
+		in.alreadyDone(d, data, "done by an earlier invocation")
+		return nil
+	}
+	if malformed != nil {
+		in.reject(d, *malformed)
+		return nil
+	}
+
+	c, waits := in.join(d)
+	switch {
+	case c == nil:
+		// The event ID may already name the other event's result.
+		d.id = event.BodyID()
+		in.reject(d, events.Error{Code: events.CodeConflict,
+			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID of its own"})
+	case !waits:
+		submit(c)
+	}
+	return nil
+}
+
+// join returns the call for a delivery's token and whether it was there already;
+// no call where the one there is for another request.
+func (in *invocation) join(d delivery) (c *call, joined bool) {
+	in.mu.Lock()
+	c, joined = in.byToken[d.event.Request.ClientToken]
+	if !joined {
+		c = &call{request: d.event.Request, waiting: []delivery{d}}
+		in.byToken[d.event.Request.ClientToken] = c
+		in.mu.Unlock()
+		return c, false
+	}
+	if c.request != d.event.Request {
+		in.mu.Unlock()
+		return nil, false
+	}
+	if !c.done {
+		c.waiting = append(c.waiting, d)
+		in.mu.Unlock()
+		return c, true
+	}
+	in.mu.Unlock()
+	in.settle(c, d)
+	return c, true
+}
+
+// create calls DBS until there is an answer or no time.
+func (in *invocation) create(c *call) {
+	started := time.Now()
+	attempts := 0
+	var task Task
+	err := retry(in.waiting, func() error {
+		if err := in.pacer.wait(in.waiting); err != nil {
+			return err
+		}
+		attempts++
+		ctx, cancel := context.WithTimeoutCause(in.calls, callTimeout, context.DeadlineExceeded)
+		defer cancel()
+		var err error
+		task, err = in.tasks.CreateTask(ctx, c.request)
+		return err
+	}, func(err error, wait time.Duration) {
+		var service *ServiceError
+		if errors.As(err, &service) && service.Throttled {
+			in.mu.Lock()
+			in.throttled++
+			in.mu.Unlock()
+			in.pacer.pause(wait)
+		}
+		in.log.LogAttrs(in.calls, slog.LevelDebug, "calling DBS again",
+			slog.String("clientToken", c.request.ClientToken), slog.Int("attempts", attempts),
+			slog.Int64("waitMs", wait.Milliseconds()), slog.String("error", err.Error()))
+	})
+	var service *ServiceError
+	if errors.As(err, &service) && service.Throttled {
+		// DBS asks for a longer wait than there is time for.
+		in.stop(err)
+	}
+	in.finish(c, task, err, attempts, time.Since(started))
+}
+
+// finish notes the outcome of a call for the messages that wait for it.
+func (in *invocation) finish(c *call, task Task, err error, attempts int, took time.Duration) {
+	if kindOf(err) == OperatorFault {
+		in.halt(err)
+	}
+	in.mu.Lock()
+	in.attempts += attempts
+	c.done, c.task, c.err, c.attempts, c.took = true, task, err, attempts, took
+	waiting := c.waiting
+	c.waiting = nil
+	in.mu.Unlock()
+	for _, d := range waiting {
+		in.settle(c, d)
+	}
+}
+
+// settle publishes the outcome of a finished call for one of its messages.
+func (in *invocation) settle(c *call, d delivery) {
+	data := events.NewResultData(d.event)
+	if c.err == nil {
+		data.BackupSetDownloadTaskID, data.RequestID = c.task.ID, c.task.RequestID
+		in.publish(d, outcomeCreated, data, c)
+		return
+	}
+	var service *ServiceError
+	if !errors.As(c.err, &service) || service.Kind != Permanent {
+		in.leaveOpen(d, c.err, c)
+		return
+	}
+	data.ErrCode, data.ErrMessage = service.Code, cmp.Or(service.Message, service.Code)
+	data.HTTPStatusCode, data.RequestID = service.HTTPStatusCode, service.RequestID
+	in.fail(d, data, c)
+}
+
+// reject fails a message that no call is made for.
+func (in *invocation) reject(d delivery, reason events.Error) {
+	data := events.NewResultData(d.event)
+	data.ErrCode, data.ErrMessage = reason.Code, reason.Message
+	in.fail(d, data, &call{})
+}
+
+// fail dead-letters the original body and publishes the failure after it. What
+// was typed by hand is never dead-lettered: the person has it.
+func (in *invocation) fail(d delivery, data events.ResultData, c *call) {
+	if d.event.ByHand {
+		in.publish(d, outcomeFailed, data, c)
+		return
+	}
+	if _, buried := in.buried.get(d.key); buried {
+		in.publish(d, outcomeFailed, data, c)
+		return
+	}
+	in.deadLetters.add(message{body: d.event.Body, done: func(err error) {
+		if err != nil {
+			in.unpublished(d, "dead letter", err, c)
+			return
+		}
+		in.buried.put(d.key, data)
+		in.publish(d, outcomeFailed, data, c)
+	}})
+}
+
+// publish sends the result, and counts the event as done once it is published.
+func (in *invocation) publish(d delivery, outcome string, data events.ResultData, c *call) {
+	result := events.NewResult(d.id, d.event, in.config.Source, time.Now(), data)
+	in.results.add(message{body: in.config.ResultEncoding.Encode(result), done: func(err error) {
+		if err != nil {
+			in.unpublished(d, "result", err, c)
+			return
+		}
+		in.record.put(d.key, data)
+		in.done(d, outcome, data, c)
+	}})
+}
+
+func (in *invocation) unpublished(d delivery, what string, err error, c *call) {
+	if kindOf(err) == OperatorFault {
+		in.halt(err)
+	}
+	in.leaveOpen(d, &unpublishedError{what: what, err: err}, c)
+}
+
+type unpublishedError struct {
+	what string
+	err  error
+}
+
+func (e *unpublishedError) Error() string {
+	return "its " + e.what + " is not published: " + e.err.Error()
+}
+func (e *unpublishedError) Unwrap() error { return e.err }
+
+func (in *invocation) done(d delivery, outcome string, data events.ResultData, c *call) {
+	level, text := slog.LevelInfo, "task created"
+	in.mu.Lock()
+	if outcome == outcomeCreated {
+		in.summary.Created++
+	} else {
+		in.summary.Failed++
+		level, text = slog.LevelError, "event failed"
+	}
+	in.entry(d.index, outcome, data)
+	in.mu.Unlock()
+	in.logEvent(level, text, d, data, c, nil)
+}
+
+func (in *invocation) alreadyDone(d delivery, data events.ResultData, why string) {
+	in.mu.Lock()
+	in.summary.AlreadyDone++
+	in.entry(d.index, outcomeAlreadyDone, data)
+	in.mu.Unlock()
+	in.logEvent(slog.LevelInfo, "event "+why, d, data, &call{}, nil)
+}
+
+func (in *invocation) ignore(index int, event events.Event) {
+	in.mu.Lock()
+	in.summary.Ignored++
+	in.entry(index, outcomeIgnored, events.NewResultData(event))
+	in.mu.Unlock()
+	in.log.LogAttrs(in.calls, slog.LevelInfo, "event ignored: the backup set is not complete",
+		slog.String("eventId", events.Truncate(event.ResultID(), 256)),
+		slog.String("backupStatus", events.Truncate(event.BackupStatus, 64)))
+}
+
+func (in *invocation) dryRun(event events.Event) {
+	request := event.Request
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.summary.DryRun = &DryRun{
+		Action:              "CreateIncrementBackupSetDownload",
+		BackupSetID:         request.BackupSetID,
+		BackupSetName:       request.BackupSetName,
+		BackupSetDataFormat: request.BackupSetDataFormat,
+		ClientToken:         request.ClientToken,
+		Targets:             in.config.Targets,
+	}
+}
+
+func (in *invocation) leaveOpen(d delivery, reason error, c *call) {
+	in.mu.Lock()
+	in.open.add(d.event, reason)
+	in.mu.Unlock()
+	in.logEvent(slog.LevelWarn, "event open, to be delivered again", d, events.NewResultData(d.event), c, reason)
+}
+
+// halt notes the first operator fault. No call starts after it, and nothing is
+// dead-lettered; results that are finished are published still.
+func (in *invocation) halt(fault error) {
+	in.mu.Lock()
+	if in.fault == nil {
+		in.fault = fault
+	}
+	in.mu.Unlock()
+	in.deadLetters.stop(fault)
+	in.stop(fault)
+}
+
+// entry adds to the summary. The caller holds mu.
+func (in *invocation) entry(index int, outcome string, data events.ResultData) {
+	if index < maxEntries {
+		in.summary.Results = append(in.summary.Results, Entry{Outcome: outcome, ResultData: data, index: index})
+	}
+}
+
+// logEvent writes the line of an event's outcome. It names no body and no
+// credential.
+func (in *invocation) logEvent(level slog.Level, text string, d delivery, data events.ResultData, c *call, reason error) {
+	if !in.log.Enabled(in.calls, level) {
+		return
+	}
+	attributes := make([]slog.Attr, 0, 11)
+	attributes = append(attributes, slog.String("eventId", d.id))
+	for _, a := range []slog.Attr{
+		slog.String("clientToken", data.ClientToken),
+		slog.String("backupSetId", data.BackupSetID),
+		slog.String("backupSetName", data.BackupSetName),
+		slog.String("taskId", data.BackupSetDownloadTaskID),
+		slog.String("dbsRequestId", data.RequestID),
+		slog.String("errCode", data.ErrCode),
+	} {
+		if a.Value.String() != "" {
+			attributes = append(attributes, a)
+		}
+	}
+	if c.attempts > 0 {
+		attributes = append(attributes, slog.Int("attempts", c.attempts), slog.Int64("durationMs", c.took.Milliseconds()))
+	}
+	switch {
+	case reason != nil:
+		attributes = append(attributes, slog.String("error", reason.Error()))
+	case data.ErrMessage != "":
+		attributes = append(attributes, slog.String("error", data.ErrMessage))
+	}
+	in.log.LogAttrs(in.calls, level, text, attributes...)
+}

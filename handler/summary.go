@@ -1,0 +1,39 @@
+package handler
+
+import "increment-backup-download/events"
+
+// Summary is what the invocation answers: what became of the events of its
+// payload. The counts but Events add up to Events unless events are open.
+type Summary struct {
+	Events      int `json:"events"`      // messages in the payload
+	Created     int `json:"created"`     // a task created and its result published
+	Failed      int `json:"failed"`      // dead-lettered, and the failure published
+	Ignored     int `json:"ignored"`     // backup sets that are not complete
+	AlreadyDone int `json:"alreadyDone"` // repeats, in the batch or of an earlier one
+
+	// Results tells about the first hundred events, in the order of the payload.
+	Results []Entry `json:"results,omitempty"`
+	// DryRun tells what would be done, and then nothing was.
+	DryRun *DryRun `json:"dryRun,omitempty"`
+}
+
+// Entry tells what became of one event.
+type Entry struct {
+	Outcome string `json:"Outcome"` // created, failed, ignored or alreadyDone
+	events.ResultData
+
+	index int
+}
+
+// maxEntries bounds the entries of a summary.
+const maxEntries = 100
+
+// DryRun is the request that would be sent, and where to.
+type DryRun struct {
+	Action              string `json:"Action"`
+	BackupSetID         string `json:"BackupSetId"`
+	BackupSetName       string `json:"BackupSetName"`
+	BackupSetDataFormat string `json:"BackupSetDataFormat,omitempty"`
+	ClientToken         string `json:"ClientToken"`
+	Targets
+}
