@@ -1,0 +1,24 @@
+// Command bootstrap is the executable that Function Compute's go1 runtime starts.
+// Build it with
+//
+//	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -o bootstrap ./bootstrap
+//
+// Started anywhere else it says what it is, and exits with status 2.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"increment-backup-download/function"
+)
+
+func main() {
+	err := function.Run(os.Getenv, os.Stdout)
+	fmt.Fprintln(os.Stderr, err)
+	if errors.Is(err, function.ErrOutsideFC) {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}

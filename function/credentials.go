@@ -1,0 +1,77 @@
+package function
+
+import (
+	"context"
+	"strings"
+
+	"github.com/aliyun/credentials-go/credentials"
+	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
+
+	"increment-backup-download/handler"
+)
+
+// accessKey is a set of credentials. It formats as nothing that tells the secret.
+type accessKey struct{ id, secret, token string }
+
+// String keeps the secret and the token out of anything that prints the value.
+func (k accessKey) String() string { return "accessKey(***)" }
+
+// GoString does so for %#v.
+func (k accessKey) GoString() string { return k.String() }
+
+func (k accessKey) complete() bool { return k.id != "" && k.secret != "" }
+
+// accessKeyOf returns the credentials of the invocation that ctx belongs to, or
+// the environment's where Function Compute gave it none. Those of the context are
+// fresh in each invocation; the environment's date from the instance's start. The
+// SDK's default chain is not used: it blocks on the network, and races.
+func accessKeyOf(ctx context.Context, fallback accessKey) (accessKey, error) {
+	if fc, ok := fccontext.FromContext(ctx); ok {
+		key := accessKey{id: fc.Credentials.AccessKeyId, secret: fc.Credentials.AccessKeySecret, token: fc.Credentials.SecurityToken}
+		if key.complete() {
+			return key, nil
+		}
+	}
+	if fallback.complete() {
+		return fallback, nil
+	}
+	return accessKey{}, &handler.ServiceError{
+		Kind:    handler.OperatorFault,
+		Service: "Function Compute",
+		Code:    "NoCredentials",
+		Message: "the invocation came without credentials: give the function a role (s.yaml: role)",
+	}
+}
+
+// redact returns a service's message without the credentials, which services
+// quote where they refuse a signature.
+func (k accessKey) redact(message string) string {
+	for _, secret := range []string{k.secret, k.token} {
+		if secret != "" {
+			message = strings.ReplaceAll(message, secret, "***")
+		}
+	}
+	return message
+}
+
+// credential serves one access key to the SDKs, which call GetCredential only.
+type credential struct{ model credentials.CredentialModel }
+
+var _ credentials.Credential = (*credential)(nil)
+
+func (k accessKey) credential() *credential {
+	kind := "access_key"
+	if k.token != "" {
+		kind = "sts"
+	}
+	return &credential{credentials.CredentialModel{
+		AccessKeyId: &k.id, AccessKeySecret: &k.secret, SecurityToken: &k.token, Type: &kind,
+	}}
+}
+
+func (c *credential) GetCredential() (*credentials.CredentialModel, error) { return &c.model, nil }
+func (c *credential) GetAccessKeyId() (*string, error)                     { return c.model.AccessKeyId, nil }
+func (c *credential) GetAccessKeySecret() (*string, error)                 { return c.model.AccessKeySecret, nil }
+func (c *credential) GetSecurityToken() (*string, error)                   { return c.model.SecurityToken, nil }
+func (c *credential) GetBearerToken() *string                              { return nil }
+func (c *credential) GetType() *string                                     { return c.model.Type }

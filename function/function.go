@@ -1,0 +1,81 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/aliyun/fc-runtime-go-sdk/fc"
+	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
+
+	"increment-backup-download/handler"
+)
+
+// ErrOutsideFC says that the process was not started by Function Compute.
+var ErrOutsideFC = errors.New(`this is the increment-backup-download function for Alibaba Cloud Function Compute: it
+creates a DBS download task for each incremental backup set that a queue announces.
+Function Compute starts it (runtime go1, handler bootstrap); FC_RUNTIME_API is not set here.
+
+Try it on this machine, without a cloud account, from the project's folder:
+    go run ./tests/local
+Deploy it with Serverless Devs:
+    s deploy`)
+
+// SettingsError says what is wrong with the environment, all of it.
+type SettingsError struct{ mistakes error }
+
+func (e *SettingsError) Error() string {
+	return fmt.Sprintf("the function cannot start, its settings are wrong:\n%v", e.mistakes)
+}
+
+// Run starts the function and serves invocations for the life of the process, so
+// that it returns only with an error: [ErrOutsideFC] or a [*SettingsError]. It
+// writes its log to stdout, a JSON object a line.
+func Run(getenv func(string) string, stdout io.Writer) error {
+	if getenv("FC_RUNTIME_API") == "" {
+		return ErrOutsideFC
+	}
+	s, err := readSettings(getenv)
+	if err != nil {
+		return &SettingsError{mistakes: err}
+	}
+	if s.memoryMB > 0 {
+		// The rest is for what the Go runtime does not count.
+		debug.SetMemoryLimit(int64(s.memoryMB) << 20 / 10 * 9)
+	}
+	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
+	h := assemble(s, log)
+	fc.Start(func(ctx context.Context, payload []byte) (handler.Summary, error) {
+		requestID := ""
+		if invocation, ok := fccontext.FromContext(ctx); ok {
+			requestID = invocation.RequestID
+		}
+		return h.Handle(ctx, requestID, payload)
+	})
+	return errors.New("the Function Compute runtime returned")
+}
+
+// assemble connects the handler to the services.
+func assemble(s settings, log *slog.Logger) *handler.Handler {
+	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newHTTPClient(s.concurrency), fallback: s.fallback}
+	mnsHTTP := newHTTPClient(mnsConnections)
+	queue := func(name string) *mnsQueue {
+		return &mnsQueue{endpoint: s.mnsEndpoint, name: name, http: mnsHTTP, fallback: s.fallback}
+	}
+	return handler.New(handler.Config{
+		Source:               s.source,
+		DataFormat:           s.dataFormat,
+		ResultEncoding:       s.resultEncoding,
+		Concurrency:          s.concurrency,
+		MaxRequestsPerSecond: s.maxRequestsPerSecond,
+		Targets: handler.Targets{
+			DBSEndpoint:     s.dbsEndpoint.String(),
+			MNSEndpoint:     s.mnsEndpoint.String(),
+			ResultQueue:     s.resultQueue,
+			DeadLetterQueue: s.deadLetterQueue,
+		},
+	}, dbs, queue(s.resultQueue), queue(s.deadLetterQueue), log)
+}
