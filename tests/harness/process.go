@@ -1,0 +1,174 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Root returns the folder of the module.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		content, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(content), "module increment-backup-download\n") {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("not in the project's folder: change into it first")
+		}
+		dir = parent
+	}
+}
+
+// Build builds a package of the module, such as ./bootstrap, into a folder, with
+// the flags of the deployment, and returns the path of the executable. In a
+// process that was built with the race detector, it builds with it too.
+func Build(ctx context.Context, folder, target string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	executable := filepath.Join(folder, filepath.Base(target))
+	arguments := []string{"build", "-trimpath", "-mod=readonly", "-ldflags=-s -w", "-o", executable}
+	environment := append(os.Environ(), "CGO_ENABLED=0")
+	if raceEnabled() {
+		arguments = append(arguments, "-race")
+		environment = append(environment, "CGO_ENABLED=1")
+	}
+	command := exec.CommandContext(ctx, "go", append(arguments, target)...) //nolint:gosec // G204: the caller names a package of this module
+	command.Dir, command.Env = root, environment
+	if output, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building %s: %w\n%s", target, err, output)
+	}
+	return executable, nil
+}
+
+func raceEnabled() bool {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return false
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "-race" {
+			return setting.Value == "true"
+		}
+	}
+	return false
+}
+
+// Output collects what a process writes. It is safe for concurrent use.
+type Output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// Instance is an instance of the function: the executable, started anew whenever
+// it ends, until Stop.
+type Instance struct {
+	Output *Output // of all its processes
+
+	cloud       *Cloud
+	executable  string
+	environment []string
+
+	mu      sync.Mutex
+	process *os.Process
+	starts  int
+	stopped bool
+	done    sync.WaitGroup
+}
+
+// StartInstance starts the executable with the given settings.
+func (c *Cloud) StartInstance(executable string, settings map[string]string) (*Instance, error) {
+	i := &Instance{Output: &Output{}, cloud: c, executable: executable}
+	for name, value := range c.Environment(settings) {
+		i.environment = append(i.environment, name+"="+value)
+	}
+	if err := i.start(); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *Instance) start() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.stopped {
+		return nil
+	}
+	command := exec.Command(i.executable) //nolint:gosec,noctx // G204: built by Build; Stop ends it
+	command.Env, command.Stdout, command.Stderr = i.environment, i.Output, i.Output
+	dieWithParent(command)
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("starting the function: %w", err)
+	}
+	i.process = command.Process
+	i.starts++
+	i.done.Go(func() {
+		started := time.Now()
+		_ = command.Wait()
+		i.cloud.Runtime.Exited()
+		i.mu.Lock()
+		again := !i.stopped
+		i.mu.Unlock()
+		// One that ends at once has a wrong setting: starting it over and over
+		// would hide that.
+		if again && time.Since(started) > 50*time.Millisecond {
+			_ = i.start()
+		}
+	})
+	return nil
+}
+
+// Starts counts the processes that were started.
+func (i *Instance) Starts() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.starts
+}
+
+// Process returns the running process.
+func (i *Instance) Process() *os.Process {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.process
+}
+
+// Kill ends the process at once, with SIGKILL; a new one takes its place.
+func (i *Instance) Kill() { _ = i.Process().Signal(syscall.SIGKILL) }
+
+// Stop ends the instance.
+func (i *Instance) Stop() {
+	i.mu.Lock()
+	i.stopped = true
+	process := i.process
+	i.mu.Unlock()
+	_ = process.Kill()
+	i.done.Wait()
+}
