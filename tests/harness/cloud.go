@@ -129,7 +129,7 @@ func (c *Cloud) Trigger(batchSize int) *trigger.Trigger {
 		Source:    SourceQueue,
 		BatchSize: batchSize,
 		FirstWait: 20 * time.Millisecond,
-		Deliver: func(ctx context.Context, payload []byte, _ int) error {
+		Deliver: func(ctx context.Context, payload []byte) error {
 			_, err := c.Invoke(ctx, payload)
 			return err
 		},

@@ -19,7 +19,7 @@ type Trigger struct {
 	Source    string // the queue to deliver from
 	BatchSize int    // messages in a batch, at the most
 	// Deliver delivers one payload; an error delivers the batch again.
-	Deliver func(ctx context.Context, payload []byte, attempt int) error
+	Deliver func(ctx context.Context, payload []byte) error
 	// Retries bounds the deliveries of a batch after the first; 0 means 176, as
 	// EXPONENTIAL_DECAY_RETRY has.
 	Retries int
@@ -96,7 +96,7 @@ func (t *Trigger) Drain(ctx context.Context) (deliveries, failed int, err error)
 		wait := firstWait
 		for attempt := 0; ; attempt++ {
 			deliveries++
-			failure := t.Deliver(ctx, payload, attempt)
+			failure := t.Deliver(ctx, payload)
 			if failure == nil {
 				break
 			}
