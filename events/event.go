@@ -127,6 +127,10 @@ type Decoder struct {
 func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		content, ok := jsonText(payload)
+		if len(payload) == 0 {
+			yield(Event{ByHand: true}, malformed("the payload is empty"))
+			return
+		}
 		if !ok {
 			yield(Event{ByHand: true, Body: string(payload)},
 				malformed("the payload (%d bytes) is neither a JSON object or array nor base64 of one", len(payload)))

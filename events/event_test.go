@@ -205,7 +205,7 @@ func TestDecoder_AppliesTheDefaultDataFormat(t *testing.T) {
 
 func TestDecoder_SaysWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct{ payload, code, says string }{
-		"empty":                  {"", events.CodeMalformed, "neither a JSON object or array nor base64"},
+		"empty":                  {"", events.CodeMalformed, "the payload is empty"},
 		"cut off":                {`[{"BackupSetId":"x"`, events.CodeMalformed, "neither a JSON object or array nor base64"},
 		"binary":                 {"\x00\xff", events.CodeMalformed, "neither a JSON object or array nor base64"},
 		"a number":               {"42", events.CodeMalformed, "neither a JSON object or array nor base64"},

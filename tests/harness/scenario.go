@@ -30,22 +30,22 @@ type Scenario struct {
 
 // Report is what a scenario came to.
 type Report struct {
-	Seed             uint64
-	Events           int // distinct backup events
-	Messages         int // messages in the source queue
-	Tasks            int
-	DBSCalls         int
-	Results          int
-	DuplicateResults int
-	DeadLetters      int
-	Deliveries       int
-	FailedDeliveries int
-	Kills            int
-	Faults           int
-	Took             time.Duration
+	Seed             uint64        `json:"seed"`
+	Events           int           `json:"events"`   // distinct backup events
+	Messages         int           `json:"messages"` // messages in the source queue
+	Tasks            int           `json:"tasks"`
+	DBSCalls         int           `json:"dbsCalls"`
+	Results          int           `json:"results"`
+	DuplicateResults int           `json:"duplicateResults"`
+	DeadLetters      int           `json:"deadLetters"`
+	Deliveries       int           `json:"deliveries"`
+	FailedDeliveries int           `json:"failedDeliveries"`
+	Kills            int           `json:"kills"`
+	Faults           int           `json:"faults"`
+	Took             time.Duration `json:"tookNs"`
 	// Violations are breaches of the promise: lost events, double tasks, tasks
 	// without a result, failed events that are not in the dead-letter queue.
-	Violations []string
+	Violations []string `json:"violations,omitempty"`
 }
 
 // expectation is what must become of one distinct event.

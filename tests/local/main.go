@@ -55,6 +55,7 @@ const (
 	outcomeRepeated = "repeat of another event"
 	outcomeIgnored  = "ignored"
 	outcomeDead     = "dead-lettered"
+	outcomeFailed   = "failed"
 	outcomeLost     = "LOST"
 )
 
@@ -311,7 +312,11 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 	for _, m := range cloud.MNS.Messages(harness.ResultQueue) {
 		var r struct{ ID string }
 		if json.Unmarshal([]byte(m.Body), &r) == nil {
-			doc.Events = append(doc.Events, rows[r.ID])
+			event := rows[r.ID]
+			if event.Outcome == outcomeDead && len(cloud.MNS.Messages(harness.DeadLetterQueue)) == 0 {
+				event.Outcome = outcomeFailed // what is typed by hand is not dead-lettered
+			}
+			doc.Events = append(doc.Events, event)
 		}
 	}
 	return doc.OK, l.show(cloud, doc)

@@ -1,0 +1,197 @@
+package handler_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+// fakeDBS behaves as DBS does: one token, one task, for ever.
+type fakeDBS struct {
+	// before, if set, runs before the effect of each call, and may refuse it; after
+	// runs behind the effect, and may lose the answer.
+	before func(ctx context.Context, request events.Request) error
+	after  func(request events.Request) error
+
+	mu       sync.Mutex
+	tasks    map[string]string // by token
+	requests map[string]events.Request
+	calls    map[string]int
+	total    int
+	flying   int
+	peak     int
+}
+
+func newFakeDBS() *fakeDBS {
+	return &fakeDBS{tasks: map[string]string{}, requests: map[string]events.Request{}, calls: map[string]int{}}
+}
+
+func (f *fakeDBS) CreateTask(ctx context.Context, request events.Request) (handler.Task, error) {
+	f.mu.Lock()
+	f.calls[request.ClientToken]++
+	f.total++
+	f.flying++
+	f.peak = max(f.peak, f.flying)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.flying--
+		f.mu.Unlock()
+	}()
+	if f.before != nil {
+		if err := f.before(ctx, request); err != nil {
+			return handler.Task{}, err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if earlier, ok := f.requests[request.ClientToken]; ok && earlier != request {
+		return handler.Task{}, permanent("IdempotentParameterMismatch")
+	}
+	if f.tasks[request.ClientToken] == "" {
+		f.tasks[request.ClientToken] = fmt.Sprintf("task-%d", len(f.tasks)+1)
+		f.requests[request.ClientToken] = request
+	}
+	if f.after != nil {
+		if err := f.after(request); err != nil {
+			return handler.Task{}, err
+		}
+	}
+	return handler.Task{ID: f.tasks[request.ClientToken], RequestID: "D6E068C3"}, nil
+}
+
+// fakeQueue keeps what is sent to it.
+type fakeQueue struct {
+	// before, if set, runs before the effect of each request, and may refuse it;
+	// refuse may refuse one message; after may lose the answer.
+	before func(ctx context.Context) error
+	refuse func(body string) error
+	after  func() error
+
+	mu       sync.Mutex
+	messages []string
+	batches  [][]string
+}
+
+func (f *fakeQueue) Send(ctx context.Context, bodies []string) []error {
+	answers := make([]error, len(bodies))
+	fail := func(err error) []error {
+		for i := range answers {
+			answers[i] = err
+		}
+		return answers
+	}
+	if f.before != nil {
+		if err := f.before(ctx); err != nil {
+			return fail(err)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.batches = append(f.batches, bodies)
+	for i, body := range bodies {
+		if f.refuse != nil {
+			if answers[i] = f.refuse(body); answers[i] != nil {
+				continue
+			}
+		}
+		f.messages = append(f.messages, body)
+	}
+	if f.after != nil {
+		if err := f.after(); err != nil {
+			return fail(err)
+		}
+	}
+	return answers
+}
+
+// results reads the messages of a result queue, by the id of the result.
+func (f *fakeQueue) results(t testing.TB) map[string]events.Result {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	byID := make(map[string]events.Result)
+	for _, m := range f.messages {
+		var r events.Result
+		require.NoError(t, json.Unmarshal([]byte(m), &r))
+		byID[r.ID] = r
+	}
+	return byID
+}
+
+func transient(code string) error {
+	return &handler.ServiceError{Service: "DBS", Kind: handler.Transient, Code: code, HTTPStatusCode: 503}
+}
+
+func permanent(code string) error {
+	return &handler.ServiceError{Service: "DBS", Kind: handler.Permanent, Code: code, Message: "it is wrong", HTTPStatusCode: 400, RequestID: "R-1"}
+}
+
+func operatorFault(code string) error {
+	return &handler.ServiceError{Service: "DBS", Kind: handler.OperatorFault, Code: code, Message: "mend it", HTTPStatusCode: 403}
+}
+
+// deployment is a handler with fakes around it.
+type deployment struct {
+	*handler.Handler
+	dbs                  *fakeDBS
+	results, deadLetters *fakeQueue
+	log                  *bytes.Buffer
+}
+
+func deploy(change func(*handler.Config)) *deployment {
+	d := &deployment{dbs: newFakeDBS(), results: &fakeQueue{}, deadLetters: &fakeQueue{}, log: &bytes.Buffer{}}
+	d.restart(change)
+	return d
+}
+
+// restart replaces the handler, as a new instance does: what it remembered is gone.
+func (d *deployment) restart(change func(*handler.Config)) {
+	config := handler.Config{
+		Source:      events.Source{Region: "cn-hangzhou", AccountID: "1234567890123456", FunctionName: "increment-backup-download"},
+		Concurrency: 4,
+		Targets:     handler.Targets{DBSEndpoint: "https://dbs", MNSEndpoint: "https://mns", ResultQueue: "results", DeadLetterQueue: "dead"},
+	}
+	if change != nil {
+		change(&config)
+	}
+	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	d.Handler = handler.New(config, d.dbs, d.results, d.deadLetters, log)
+}
+
+// batch returns an event stream payload with the given message bodies; the IDs of
+// the events are their numbers.
+func batch(bodies ...string) []byte {
+	var elements []map[string]any
+	for i, body := range bodies {
+		id := fmt.Sprintf("event-%d", i)
+		elements = append(elements, map[string]any{"specversion": "1.0", "id": id, "source": "acs:mns", "type": "mns:Queue:SendMessage",
+			"data": map[string]any{"messageId": id, "messageBody": body}})
+	}
+	payload, err := json.Marshal(elements)
+	if err != nil {
+		panic(err)
+	}
+	return payload
+}
+
+func item(n int) string {
+	return fmt.Sprintf(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":"mysql-bin.%06d","BackupStatus":"COMPLETED"}`, n)
+}
+
+func items(n int) []string {
+	var bodies []string
+	for i := range n {
+		bodies = append(bodies, item(i))
+	}
+	return bodies
+}
