@@ -3,7 +3,8 @@
 //
 //	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -o bootstrap ./bootstrap
 //
-// Started anywhere else it says what it is, and exits with status 2.
+// Started anywhere else it says what it is, and exits with status 2; with -h it
+// tells its settings.
 package main
 
 import (
@@ -15,6 +16,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		_, _ = fmt.Fprintln(os.Stdout, function.Usage)
+		return
+	}
 	err := function.Run(os.Getenv, os.Stdout)
 	fmt.Fprintln(os.Stderr, err)
 	if errors.Is(err, function.ErrOutsideFC) {

@@ -19,8 +19,8 @@ const (
 	CodeUnsupportedDataFormat = "Event.UnsupportedDataFormat" // BackupSetDataFormat is none of [DataFormats]
 )
 
-// DataFormats are the values that DBS documents for BackupSetDataFormat.
-var DataFormats = []string{"Native", "SQL", "CSV", "JSON"}
+// DataFormats returns the values that DBS documents for BackupSetDataFormat.
+func DataFormats() []string { return []string{"Native", "SQL", "CSV", "JSON"} }
 
 // StatusCompleted is the BackupStatus of a backup set that can be downloaded.
 const StatusCompleted = "COMPLETED"
@@ -363,9 +363,9 @@ func (r *reader) readBackupSet(o object) error {
 	default:
 		return missing(jobID, setID, name)
 	}
-	if format != "" && !slices.Contains(DataFormats, format) {
+	if format != "" && !slices.Contains(DataFormats(), format) {
 		return &Error{Code: CodeUnsupportedDataFormat, Message: fmt.Sprintf("BackupSetDataFormat is %.32q; it must be one of %s",
-			format, strings.Join(DataFormats, ", "))}
+			format, strings.Join(DataFormats(), ", "))}
 	}
 	r.event.Request = request
 	return nil

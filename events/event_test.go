@@ -255,7 +255,8 @@ func TestDecoder_TreatsEachMessageOnItsOwn(t *testing.T) {
 
 func TestDecoder_StopsWhenTheCallerStops(t *testing.T) {
 	n := 0
-	for range (events.Decoder{}).Decode(readFile(t, "malformed.json")) {
+	for _, err := range (events.Decoder{}).Decode(readFile(t, "malformed.json")) {
+		require.Error(t, err)
 		n++
 		break
 	}

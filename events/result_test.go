@@ -49,7 +49,7 @@ func TestResult_IsTheCloudEventOfTheDesign(t *testing.T) {
 	golden, err := os.ReadFile(filepath.Join("testdata", "result", "task-created.json"))
 	require.NoError(t, err)
 	assert.JSONEq(t, string(golden), text)
-	assert.NoError(t, valid(t, schema(t, "result.schema.json"), text))
+	require.NoError(t, valid(t, schema(t, "result.schema.json"), text))
 
 	decoded, err := base64.StdEncoding.DecodeString(events.EncodingBase64.Encode(events.NewResult(event.ResultID(), event, source, at, data)))
 	require.NoError(t, err)
@@ -114,10 +114,10 @@ func TestSchema_AgreesWithTheDecoderOnTheSamples(t *testing.T) {
 			all := decode(t, content)
 			require.Len(t, all, 1)
 			if good {
-				assert.NoError(t, all[0].err, file)
+				require.NoError(t, all[0].err, file)
 				assert.NoError(t, valid(t, s, string(content)), file)
 			} else {
-				assert.Error(t, all[0].err, file)
+				require.Error(t, all[0].err, file)
 				assert.Error(t, valid(t, s, string(content)), file)
 			}
 		}

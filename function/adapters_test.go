@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -189,7 +189,7 @@ func TestDBS_OpensNoMoreConnectionsThanItMay(t *testing.T) {
 	for i := range 200 {
 		wait.Go(func() {
 			request := example
-			request.ClientToken = fmt.Sprint(i)
+			request.ClientToken = strconv.Itoa(i)
 			_, err := s.tasks.CreateTask(invocation(t, s.key), request)
 			assert.NoError(t, err)
 		})
@@ -356,7 +356,7 @@ func TestCredentials_EachInvocationSignsWithItsOwn(t *testing.T) {
 				key = second
 			}
 			request := example
-			request.ClientToken = fmt.Sprint(i)
+			request.ClientToken = strconv.Itoa(i)
 			_, err := s.tasks.CreateTask(invocation(t, key), request)
 			assert.NoError(t, err)
 			assert.NoError(t, s.queue.Send(invocation(t, key), []string{"x"})[0])

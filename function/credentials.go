@@ -43,12 +43,12 @@ func accessKeyOf(ctx context.Context, fallback accessKey) (accessKey, error) {
 	}
 }
 
-// redact returns a service's message without the credentials, which services
-// quote where they refuse a signature.
+// redact withholds a message that quotes the credentials or the signed request, as
+// services do where they refuse a signature.
 func (k accessKey) redact(message string) string {
-	for _, secret := range []string{k.secret, k.token} {
-		if secret != "" {
-			message = strings.ReplaceAll(message, secret, "***")
+	for _, telling := range []string{k.secret, k.token, "Signature=", "string to sign", "Authorization"} {
+		if telling != "" && strings.Contains(message, telling) {
+			return "(the message quotes the signed request and is withheld)"
 		}
 	}
 	return message

@@ -165,21 +165,21 @@ func readDBSAnswer(got answer) (handler.Task, error) {
 	return handler.Task{}, read.refusal(got.status)
 }
 
-// dbsRefusal is an answer in the service's form that is no success.
-type dbsRefusal struct {
+// dbsError is an answer in the service's form that is no success.
+type dbsError struct {
 	status                   int
 	code, message, requestID string
 }
 
-func (e *dbsRefusal) Error() string {
+func (e *dbsError) Error() string {
 	return fmt.Sprintf("DBS refused: %s (HTTP %d)", e.code, e.status)
 }
 
-func (a dbsAnswer) refusal(status int) *dbsRefusal {
+func (a dbsAnswer) refusal(status int) *dbsError {
 	if inner, err := strconv.Atoi(string(a.HTTPStatusCode)); err == nil && inner >= 300 && inner <= 599 {
 		status = inner
 	}
-	refusal := &dbsRefusal{status: status, code: string(a.ErrCode), message: string(a.ErrMessage), requestID: string(a.RequestID)}
+	refusal := &dbsError{status: status, code: string(a.ErrCode), message: string(a.ErrMessage), requestID: string(a.RequestID)}
 	if refusal.code == "" {
 		refusal.code = string(a.Code)
 	}
@@ -204,7 +204,7 @@ func classifyDBS(err error, header http.Header, key accessKey) error {
 		throttled *openapi.ThrottlingError
 		client    *openapi.ClientError
 		server    *openapi.ServerError
-		refusal   *dbsRefusal
+		refusal   *dbsError
 		status    *statusError
 	)
 	switch {
@@ -283,10 +283,10 @@ func dbsKind(code string, status int) (kind handler.Kind, throttled bool) {
 	case starts("Param.NotFound", "InvalidParameter", "Missing", "IdempotentParameterMismatch", "InvalidJobId"):
 		return handler.Permanent, false
 	}
-	switch {
-	case status == http.StatusTooManyRequests:
+	switch status {
+	case http.StatusTooManyRequests:
 		return handler.Transient, true
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return handler.OperatorFault, false
 	}
 	return handler.Transient, false

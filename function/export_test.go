@@ -41,7 +41,7 @@ func ClassifyMNS(err error, key AccessKey) error { return classifyMNS(err, "resu
 func NewStatusError(status int) error { return &statusError{status} }
 
 func NewMNSRefusal(status int, code, message string) error {
-	return &mnsRefusal{status: status, code: code, message: message}
+	return &mnsError{status: status, code: code, message: message}
 }
 
 func ReadDBSAnswer(status int, body []byte) (handler.Task, error) {

@@ -24,6 +24,25 @@ Try it on this machine, without a cloud account, from the project's folder:
 Deploy it with Serverless Devs:
     s deploy`)
 
+// Usage tells how the executable is started and set.
+const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that creates a
+DBS download task for each incremental backup set that a queue announces.
+
+Function Compute starts it without arguments (runtime go1, handler bootstrap). Its settings
+are environment variables:
+  RESULT_QUEUE             MNS queue that takes the results; required
+  DEAD_LETTER_QUEUE        MNS queue that takes messages that can never succeed; required
+  MNS_ENDPOINT             default https://<account>.mns.<region>.aliyuncs.com
+  DBS_ENDPOINT             default https:// and the region's endpoint
+  BACKUP_SET_DATA_FORMAT   Native, SQL, CSV or JSON, for events that name none; default: not sent
+  CONCURRENCY              DBS calls in flight, 1 to 256; default 16
+  MAX_REQUESTS_PER_SECOND  DBS calls started a second; default 0, no limit
+  RESULT_ENCODING          raw or base64; default raw
+  LOG_LEVEL                debug, info, warn or error; default info
+
+Try it on this machine, without a cloud account, from the project's folder:
+  go run ./tests/local`
+
 // SettingsError says what is wrong with the environment, all of it.
 type SettingsError struct{ mistakes error }
 

@@ -78,7 +78,7 @@ func (q *mnsQueue) Send(ctx context.Context, bodies []string) (answers []error) 
 	for i, message := range response.Messages {
 		switch {
 		case message.ErrorCode != "":
-			answers[i] = classifyMNS(&mnsRefusal{status: call.status, code: message.ErrorCode, message: message.ErrorMessage}, q.name, key)
+			answers[i] = classifyMNS(&mnsError{status: call.status, code: message.ErrorCode, message: message.ErrorMessage}, q.name, key)
 		case message.MessageId == "":
 			answers[i] = classifyMNS(errors.New("the answer has no MessageId"), q.name, key)
 		}
@@ -130,7 +130,7 @@ func (c *mnsCall) Send(method mns.Method, _ map[string]string, message any, reso
 	}
 	c.status = got.status
 	if got.status < 200 || got.status >= 300 {
-		var refusal mnsRefusal
+		var refusal mnsError
 		switch root := xmlRoot(got.body); {
 		case root == "Messages": // some were refused: the SDK reads which
 		case root == "Error" && xml.Unmarshal(got.body, &refusal) == nil && refusal.code != "":
@@ -150,7 +150,7 @@ func (c *mnsCall) Send(method mns.Method, _ map[string]string, message any, reso
 // the resource that is signed.
 func signMNS(request *http.Request, resource, secret string) string {
 	mac := hmac.New(sha1.New, []byte(secret))
-	fmt.Fprintf(mac, "%s\n%s\n%s\n%s\nx-mns-version:%s\n%s", request.Method, request.Header.Get("Content-Md5"),
+	_, _ = fmt.Fprintf(mac, "%s\n%s\n%s\n%s\nx-mns-version:%s\n%s", request.Method, request.Header.Get("Content-Md5"),
 		request.Header.Get("Content-Type"), request.Header.Get("Date"), request.Header.Get("X-Mns-Version"), resource)
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
@@ -181,18 +181,18 @@ func xmlText(body string) string {
 	return body
 }
 
-// mnsRefusal is an error in the service's form.
-type mnsRefusal struct {
+// mnsError is an error in the service's form.
+type mnsError struct {
 	status                   int
 	code, message, requestID string
 }
 
-func (e *mnsRefusal) Error() string {
+func (e *mnsError) Error() string {
 	return fmt.Sprintf("MNS refused: %s (HTTP %d)", e.code, e.status)
 }
 
 // UnmarshalXML reads the service's error document, of any namespace.
-func (e *mnsRefusal) UnmarshalXML(decoder *xml.Decoder, start xml.StartElement) error {
+func (e *mnsError) UnmarshalXML(decoder *xml.Decoder, start xml.StartElement) error {
 	var document struct {
 		Code      string
 		Message   string
@@ -206,7 +206,7 @@ func (e *mnsRefusal) UnmarshalXML(decoder *xml.Decoder, start xml.StartElement) 
 // classifyMNS is the one place that says what a failed request to MNS means.
 func classifyMNS(err error, queue string, key accessKey) error {
 	failure := &handler.ServiceError{Service: "MNS", Err: err}
-	var refusal *mnsRefusal
+	var refusal *mnsError
 	var status *statusError
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -52,7 +52,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		},
 		resultQueue:          r.queue("RESULT_QUEUE", "the MNS queue that takes the results"),
 		deadLetterQueue:      r.queue("DEAD_LETTER_QUEUE", "the MNS queue that takes messages that can never succeed"),
-		dataFormat:           r.oneOf("BACKUP_SET_DATA_FORMAT", "", events.DataFormats),
+		dataFormat:           r.oneOf("BACKUP_SET_DATA_FORMAT", "", events.DataFormats()),
 		concurrency:          r.number("CONCURRENCY", defaultConcurrency, 1, maxConcurrency),
 		maxRequestsPerSecond: r.number("MAX_REQUESTS_PER_SECOND", 0, 0, maxRate),
 		resultEncoding: events.Encoding(r.oneOf("RESULT_ENCODING", string(events.EncodingRaw),

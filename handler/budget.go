@@ -16,7 +16,7 @@ import (
 // left is for calling DBS. Short deadlines give shares instead.
 const (
 	answerReserve  = time.Second
-	answerShare    = 20 // a twentieth
+	answerShare    = 10 // a tenth
 	publishReserve = 10 * time.Second
 	publishShare   = 5 // a fifth
 )
@@ -150,7 +150,7 @@ func (p *pacer) wait(ctx context.Context) error {
 		p.mu.Lock()
 		wait := time.Until(p.resume)
 		if wait > 0 && p.spread > 0 {
-			wait += rand.N(p.spread)
+			wait += rand.N(p.spread) //nolint:gosec // G404: jitter needs no secret
 		}
 		p.mu.Unlock()
 		if wait <= 0 {

@@ -110,7 +110,7 @@ func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) 
 	calls, publishing, cancel := withBudget(ctx)
 	defer cancel()
 
-	in := newInvocation(h, log, calls, publishing)
+	in := newInvocation(calls, publishing, h, log)
 	defer in.cancel()
 	err := in.run(payload)
 

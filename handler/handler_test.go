@@ -563,7 +563,7 @@ func TestHandler_RedeliveryDoesOnlyWhatIsMissing(t *testing.T) {
 		assert.Equal(t, 1, summary.Created)
 		assert.Equal(t, 1, d.dbs.total-calls, "DBS calls")
 		assert.Equal(t, 1, len(d.results.messages)-messages, "results")
-		assert.Equal(t, dead, len(d.deadLetters.messages), "dead letters")
+		assert.Len(t, d.deadLetters.messages, dead, "dead letters")
 		assert.Equal(t, "task-1", summary.Results[0].BackupSetDownloadTaskID[:6], "what is known of the earlier outcome")
 
 		// A new instance has lost the record: it repeats, without a second task.
@@ -627,9 +627,9 @@ func TestHandler_LogsEachEventAndASummary(t *testing.T) {
 	assert.Equal(t, events.CodeMalformed, failed["errCode"])
 	assert.Equal(t, "INFO", find("event ignored: the backup set is not complete")["level"])
 	done := find("invocation done")
-	assert.Equal(t, 1.0, done["created"])
-	assert.Equal(t, 1.0, done["failed"])
-	assert.Equal(t, 1.0, done["ignored"])
+	for _, count := range []string{"created", "failed", "ignored"} {
+		assert.InDelta(t, 1, done[count], 0, count)
+	}
 	assert.NotContains(t, d.log.String(), "secret body")
 }
 

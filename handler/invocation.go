@@ -63,7 +63,7 @@ type call struct {
 	took     time.Duration
 }
 
-func newInvocation(h *Handler, log *slog.Logger, calls, publishing context.Context) *invocation {
+func newInvocation(calls, publishing context.Context, h *Handler, log *slog.Logger) *invocation {
 	in := &invocation{
 		Handler: h,
 		log:     log,

@@ -2,16 +2,19 @@ package tests_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/tests/harness"
+	"increment-backup-download/tests/standin/dbs"
+	"increment-backup-download/tests/standin/fcruntime"
 )
 
 // executable is the function, built once for all tests.
@@ -38,6 +41,11 @@ func deploy(t *testing.T, settings map[string]string) (*harness.Cloud, *harness.
 	cloud, err := harness.NewCloud(nil)
 	require.NoError(t, err)
 	t.Cleanup(cloud.Close)
+	return cloud, startInstance(t, cloud, settings)
+}
+
+func startInstance(t *testing.T, cloud *harness.Cloud, settings map[string]string) *harness.Instance {
+	t.Helper()
 	instance, err := cloud.StartInstance(executable, settings)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -46,17 +54,18 @@ func deploy(t *testing.T, settings map[string]string) (*harness.Cloud, *harness.
 			t.Log(instance.Output.String())
 		}
 	})
-	return cloud, instance
+	return instance
 }
 
 // summary is the answer of an invocation.
 type summary struct {
-	Events      int `json:"events"`
-	Created     int `json:"created"`
-	Failed      int `json:"failed"`
-	Ignored     int `json:"ignored"`
-	AlreadyDone int `json:"alreadyDone"`
-	Results     []map[string]any
+	Events      int              `json:"events"`
+	Created     int              `json:"created"`
+	Failed      int              `json:"failed"`
+	Ignored     int              `json:"ignored"`
+	AlreadyDone int              `json:"alreadyDone"`
+	Results     []map[string]any `json:"results"`
+	DryRun      map[string]any   `json:"dryRun"`
 }
 
 func invoke(t *testing.T, cloud *harness.Cloud, payload string) (summary, error) {
@@ -69,22 +78,152 @@ func invoke(t *testing.T, cloud *harness.Cloud, payload string) (summary, error)
 	return s, err
 }
 
-func TestFunction_CreatesATaskForEachEventOfABatch(t *testing.T) {
-	cloud, _ := deploy(t, nil)
-	report, err := harness.Scenario{Events: 250, Seed: 1, Mixed: true}.Run(t.Context(), cloud, nil)
+// failure asserts that an invocation failed with an error of the given type.
+func failure(t *testing.T, err error, kind string) string {
+	t.Helper()
+	var failed *fcruntime.Error
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, kind, failed.Type)
+	return failed.Message
+}
+
+// batch returns an event stream payload of n list items, event-0 and so on.
+func batch(n int) string {
+	var elements []string
+	for i := range n {
+		elements = append(elements, fmt.Sprintf(`{"specversion":"1.0","id":"event-%d","source":"acs:mns","type":"mns:Queue:SendMessage","data":{"messageId":"event-%d","messageBody":%q}}`,
+			i, i, fmt.Sprintf(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":"mysql-bin.%06d","BackupStatus":"COMPLETED"}`, i)))
+	}
+	return "[" + strings.Join(elements, ",") + "]"
+}
+
+func TestFunction_DeliversAQueueInBatches(t *testing.T) {
+	cloud, instance := deploy(t, nil)
+	report, err := harness.Scenario{Events: 250, Seed: 1, Mixed: true}.Run(t.Context(), cloud, instance)
 	require.NoError(t, err)
 	assert.Empty(t, report.Violations)
 	assert.Zero(t, report.FailedDeliveries)
-	t.Log(report)
+	assert.Zero(t, report.DuplicateResults)
 }
 
-func TestFunction_SurvivesChaos(t *testing.T) {
-	cloud, instance := deploy(t, nil)
-	cloud.Timeout = 3 * time.Second
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	report, err := harness.Scenario{Events: 3000, Seed: seed, Mixed: true, FaultRate: 0.2, Kills: true}.Run(t.Context(), cloud, instance)
-	t.Log(report)
+func TestFunction_CrossesTheNamesOfAListItem(t *testing.T) {
+	cloud, _ := deploy(t, nil)
+	_, err := invoke(t, cloud, batch(1))
 	require.NoError(t, err)
-	assert.Empty(t, report.Violations)
+	tasks := cloud.DBS.Tasks()
+	require.Len(t, tasks, 1)
+	assert.Equal(t, dbs.Task{ID: tasks[0].ID, BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000000", ClientToken: "event-0"}, tasks[0])
+}
+
+func TestFunction_OneBadMessageDoesNotHoldUpTheOthers(t *testing.T) {
+	cloud, _ := deploy(t, nil)
+	s, err := invoke(t, cloud, strings.Replace(batch(100), `{\"BackupSetJobId\":\"t4yh0g0g0001\",\"BackupSetId\":\"mysql-bin.000042\"`, `{\"key\":\"value\"`, 1))
+	require.NoError(t, err)
+	assert.Equal(t, 99, s.Created)
+	assert.Equal(t, 1, s.Failed)
+	assert.Len(t, cloud.DBS.Tasks(), 99)
+	dead := cloud.MNS.Messages(harness.DeadLetterQueue)
+	require.Len(t, dead, 1)
+	assert.JSONEq(t, `{"key":"value","BackupStatus":"COMPLETED"}`, dead[0].Body)
+}
+
+func TestFunction_TypedByHand(t *testing.T) {
+	cloud, _ := deploy(t, nil)
+	for payload, says := range map[string]string{
+		`{"key":"value"}`: "BackupSetId is missing, and BackupSetJobId or BackupSetName",
+		`{"BackupSetId"`:  "neither a JSON object or array nor base64 of one",
+		``:                "the payload is empty",
+		"\x00\xff":        "neither a JSON object or array nor base64 of one",
+	} {
+		_, err := invoke(t, cloud, payload)
+		assert.Contains(t, failure(t, err, "EventError"), says)
+	}
+	assert.Empty(t, cloud.MNS.Messages(harness.ResultQueue))
+	assert.Empty(t, cloud.MNS.Messages(harness.DeadLetterQueue))
+
+	s, err := invoke(t, cloud, `{"BackupSetId":"t4yh0g0g0001","BackupSetName":"mysql-bin.000054"}`)
+	require.NoError(t, err)
+	assert.Equal(t, 1, s.Created)
+	assert.Equal(t, cloud.DBS.Tasks()[0].ID, s.Results[0]["BackupSetDownloadTaskId"])
+}
+
+func TestFunction_DryRunCallsNothing(t *testing.T) {
+	cloud, _ := deploy(t, map[string]string{"BACKUP_SET_DATA_FORMAT": "CSV"})
+	payload, err := os.ReadFile("../events/testdata/console/dry-run.json")
+	require.NoError(t, err)
+	s, err := invoke(t, cloud, string(payload))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]any{
+		"Action": "CreateIncrementBackupSetDownload", "BackupSetId": "t4yh0g0g0001", "BackupSetName": "mysql-bin.000054",
+		"BackupSetDataFormat": "CSV", "ClientToken": s.DryRun["ClientToken"],
+		"dbsEndpoint": cloud.DBSServer.URL, "mnsEndpoint": cloud.MNSServer.URL,
+		"resultQueue": harness.ResultQueue, "deadLetterQueue": harness.DeadLetterQueue,
+	}, s.DryRun)
+	calls, _ := cloud.DBS.Calls("")
+	assert.Zero(t, calls)
+	assert.Zero(t, cloud.DBSServer.Connections().Accepted+cloud.MNSServer.Connections().Accepted)
+}
+
+func TestFunction_TheConsoleEventsWork(t *testing.T) {
+	for file, created := range map[string]int{"list-item.json": 1, "request-parameters.json": 1, "queue-batch.json": 2} {
+		t.Run(file, func(t *testing.T) {
+			cloud, _ := deploy(t, nil)
+			payload, err := os.ReadFile("../events/testdata/console/" + file)
+			require.NoError(t, err)
+			s, err := invoke(t, cloud, string(payload))
+			require.NoError(t, err)
+			assert.Equal(t, created, s.Created)
+			assert.Len(t, cloud.DBS.Tasks(), created)
+		})
+	}
+}
+
+func TestFunction_TheSameEventTwiceMakesOneTask(t *testing.T) {
+	cloud, instance := deploy(t, nil)
+	_, err := invoke(t, cloud, batch(3))
+	require.NoError(t, err)
+	s, err := invoke(t, cloud, batch(3))
+	require.NoError(t, err)
+	assert.Equal(t, 3, s.AlreadyDone)
+	assert.Len(t, cloud.MNS.Messages(harness.ResultQueue), 3)
+
+	// A new instance has lost the record: DBS answers with the same tasks.
+	require.NoError(t, instance.Restart(t.Context()))
+	s, err = invoke(t, cloud, batch(3))
+	require.NoError(t, err)
+	assert.Equal(t, 3, s.Created)
+	assert.Len(t, cloud.DBS.Tasks(), 3)
+	results, err := cloud.Results()
+	require.NoError(t, err)
+	byID := map[string]string{}
+	for _, r := range results {
+		if earlier, ok := byID[r.ID]; ok {
+			assert.Equal(t, earlier, r.Data.TaskID)
+		}
+		byID[r.ID] = r.Data.TaskID
+	}
+	assert.Len(t, byID, 3)
+}
+
+func TestFunction_EncodesResultsForConsumersThatDecode(t *testing.T) {
+	cloud, _ := deploy(t, map[string]string{"RESULT_ENCODING": "base64"})
+	_, err := invoke(t, cloud, batch(1))
+	require.NoError(t, err)
+	messages := cloud.MNS.Messages(harness.ResultQueue)
+	require.Len(t, messages, 1)
+	decoded, err := base64.StdEncoding.DecodeString(messages[0].Body)
+	require.NoError(t, err)
+	var result harness.Result
+	require.NoError(t, json.Unmarshal(decoded, &result))
+	assert.Equal(t, "event-0", result.ID)
+}
+
+func TestFunction_SendsNoMoreRequestsThanItMust(t *testing.T) {
+	cloud, _ := deploy(t, nil)
+	_, err := invoke(t, cloud, batch(1000))
+	require.NoError(t, err)
+	calls, _ := cloud.DBS.Calls("")
+	assert.Equal(t, 1000, calls)
+	assert.Equal(t, 63, cloud.MNS.Requests(harness.ResultQueue), "1,000 results in batches of 16")
+	assert.LessOrEqual(t, cloud.DBSServer.Connections().Accepted, 16, "CONCURRENCY")
 }

@@ -131,15 +131,11 @@ func (i *Instance) start() error {
 	i.process = command.Process
 	i.starts++
 	i.done.Go(func() {
-		started := time.Now()
 		_ = command.Wait()
 		i.cloud.Runtime.Exited()
-		i.mu.Lock()
-		again := !i.stopped
-		i.mu.Unlock()
-		// One that ends at once has a wrong setting: starting it over and over
+		// One that ends by itself has a wrong setting: starting it over and over
 		// would hide that.
-		if again && time.Since(started) > 50*time.Millisecond {
+		if !command.ProcessState.Exited() {
 			_ = i.start()
 		}
 	})
@@ -162,6 +158,20 @@ func (i *Instance) Process() *os.Process {
 
 // Kill ends the process at once, with SIGKILL; a new one takes its place.
 func (i *Instance) Kill() { _ = i.Process().Signal(syscall.SIGKILL) }
+
+// Restart kills the process and waits until the new one has started.
+func (i *Instance) Restart(ctx context.Context) error {
+	before := i.Starts()
+	i.Kill()
+	for i.Starts() == before {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
 
 // Stop ends the instance.
 func (i *Instance) Stop() {

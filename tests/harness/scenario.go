@@ -55,10 +55,10 @@ type expectation struct {
 	failed bool
 }
 
-// Faults are the faults of a scenario, of any service. Calls that hang are rarer:
-// each takes what is left of the invocation's time.
+// Faults returns the faults that a scenario draws from, one of each.
 func Faults() []standin.Fault {
-	usual := []standin.Fault{
+	return []standin.Fault{
+		{Kind: standin.Hang}, {Kind: standin.HangAfter},
 		{Kind: standin.Latency, Delay: 50 * time.Millisecond},
 		{Kind: standin.Throttle, Delay: 30 * time.Millisecond},
 		{Kind: standin.Throttle},
@@ -69,11 +69,17 @@ func Faults() []standin.Fault {
 		{Kind: standin.TruncateAfter}, {Kind: standin.HTMLAfter}, {Kind: standin.BadGateway}, {Kind: standin.EmptyAfter},
 		{Kind: standin.Redirect, Location: "http://127.0.0.1:1/"}, {Kind: standin.Partial},
 	}
-	var faults []standin.Fault
+}
+
+// weighted repeats all faults but those that hang: each of these takes what is
+// left of the invocation's time.
+func weighted() []standin.Fault {
+	all := Faults()
+	faults := all[:2:2]
 	for range 12 {
-		faults = append(faults, usual...)
+		faults = append(faults, all[2:]...)
 	}
-	return append(faults, standin.Fault{Kind: standin.Hang}, standin.Fault{Kind: standin.HangAfter})
+	return faults
 }
 
 // Run puts the scenario's events into the source queue, delivers them to the
@@ -87,8 +93,8 @@ func (s Scenario) Run(ctx context.Context, c *Cloud, instance *Instance) (Report
 	}
 	report.Messages = len(c.MNS.Messages(SourceQueue))
 	if s.FaultRate > 0 {
-		c.DBSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+2, Faults()))
-		c.MNSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+3, Faults()))
+		c.DBSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+2, weighted()))
+		c.MNSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+3, weighted()))
 		defer c.DBSFaults.SetPlan(nil)
 		defer c.MNSFaults.SetPlan(nil)
 	}

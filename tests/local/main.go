@@ -125,7 +125,7 @@ func parse(arguments []string) (options, error) {
 		return opts, errors.New("-seed goes with -faults")
 	}
 	if !given["seed"] {
-		opts.seed = uint64(time.Now().UnixNano()) //nolint:gosec // G115: any number will do
+		opts.seed = uint64(time.Now().UnixNano())
 	}
 	return opts, nil
 }

@@ -1,7 +1,6 @@
 package standin
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -44,6 +43,7 @@ type Fault struct {
 	Code     string
 	Message  string
 	Location string
+	Then     func() // runs when a call hangs, behind the effect where there is one
 }
 
 // Plan decides which fault, if any, a request meets. It may be called by many
@@ -165,6 +165,9 @@ func (f *Faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if fault.Kind == HangAfter {
 			f.effect(r)
 		}
+		if fault.Then != nil {
+			fault.Then()
+		}
 		pause(r.Context(), time.Hour)
 	case Redirect:
 		http.Redirect(w, r, fault.Location, http.StatusTemporaryRedirect)
@@ -177,7 +180,7 @@ func (f *Faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // effect lets the service do what was asked, and returns its answer.
 func (f *Faulty) effect(r *http.Request) *httptest.ResponseRecorder {
-	recorder := &httptest.ResponseRecorder{HeaderMap: make(http.Header), Body: new(bytes.Buffer), Code: http.StatusOK}
+	recorder := httptest.NewRecorder()
 	f.service.ServeHTTP(recorder, r)
 	return recorder
 }

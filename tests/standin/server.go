@@ -75,14 +75,14 @@ func (s *Server) Connections() Connections {
 	return Connections{Open: len(s.conns), Peak: s.peak, Accepted: s.accepted}
 }
 
-// CloseIdle closes the connections that wait for a request, as servers do after a
-// while: in order (FIN), or with reset (RST).
+// CloseIdle closes the connections that wait for a request, their first or a
+// further one, as servers do after a while: in order (FIN), or with reset (RST).
 func (s *Server) CloseIdle(reset bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
 	for conn, state := range s.conns {
-		if state != http.StateIdle {
+		if state == http.StateActive {
 			continue
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok && reset {

@@ -61,13 +61,16 @@ var (
 type Service struct {
 	Function    Function
 	Concurrency int // instanceConcurrency; 0 means 1
+	// BeforeAnswer, if set, runs when an answer arrives, and reports whether it
+	// counts.
+	BeforeAnswer func() bool
 
 	mu      sync.Mutex
 	changed chan struct{}
 	waiting []*pending
 	running map[string]*pending
-	asked   int // requests for work
-	next    int // requests for work that wait
+	asked   int           // requests for work
+	exited  chan struct{} // closed when the process ends that asks for work
 }
 
 type pending struct {
@@ -81,7 +84,7 @@ type pending struct {
 
 // New returns the runtime API of a function.
 func New(function Function) *Service {
-	return &Service{Function: function, running: make(map[string]*pending), changed: make(chan struct{})}
+	return &Service{Function: function, running: make(map[string]*pending), changed: make(chan struct{}), exited: make(chan struct{})}
 }
 
 func (s *Service) wake() {
@@ -149,10 +152,12 @@ func (s *Service) finish(p *pending, answer Answer, err error) {
 }
 
 // Exited fails the running invocations, as Function Compute does when the
-// function's process ends.
+// function's process ends, and hands no more to that process.
 func (s *Service) Exited() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	close(s.exited)
+	s.exited = make(chan struct{})
 	for _, p := range s.running {
 		s.finish(p, Answer{RequestID: p.id}, ErrExited)
 	}
@@ -198,7 +203,14 @@ func (s *Service) serveNext(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.asked++
 	s.wake()
+	exited := s.exited
 	for p == nil {
+		select {
+		case <-exited:
+			s.mu.Unlock()
+			return
+		default:
+		}
 		if len(s.waiting) > 0 && len(s.running) < max(s.Concurrency, 1) {
 			p = s.waiting[0]
 			s.waiting = s.waiting[1:]
@@ -211,6 +223,8 @@ func (s *Service) serveNext(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		select {
 		case <-changed:
+		case <-exited:
+			return
 		case <-r.Context().Done():
 			return
 		}
@@ -241,6 +255,10 @@ func (s *Service) serveNext(w http.ResponseWriter, r *http.Request) {
 func (s *Service) serveAnswer(w http.ResponseWriter, r *http.Request, id, kind string) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, 32<<20))
 	if err != nil {
+		return
+	}
+	if s.BeforeAnswer != nil && !s.BeforeAnswer() {
+		<-r.Context().Done()
 		return
 	}
 	s.mu.Lock()
