@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // deploy starts the stand-ins and an instance of the function.
 func deploy(t *testing.T, settings map[string]string) (*harness.Cloud, *harness.Instance) {
 	t.Helper()
-	cloud, err := harness.NewCloud(nil)
+	cloud, err := harness.NewCloud()
 	require.NoError(t, err)
 	t.Cleanup(cloud.Close)
 	return cloud, startInstance(t, cloud, settings)

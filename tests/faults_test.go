@@ -94,7 +94,7 @@ func TestCrashPoints(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cloud, err := harness.NewCloud(nil)
+			cloud, err := harness.NewCloud()
 			require.NoError(t, err)
 			t.Cleanup(cloud.Close)
 			var instance *harness.Instance
@@ -180,7 +180,7 @@ func TestFunction_AnOperatorFaultStopsTheBatch(t *testing.T) {
 	t.Run("no permission", func(t *testing.T) {
 		policy, err := standin.ParsePolicy([]byte(`{"Statement":[{"Effect":"Allow","Action":"mns:*","Resource":"*"}]}`))
 		require.NoError(t, err)
-		cloud, err := harness.NewCloud(policy)
+		cloud, err := harness.NewCloudWithPolicy(policy)
 		require.NoError(t, err)
 		t.Cleanup(cloud.Close)
 		startInstance(t, cloud, nil)

@@ -45,9 +45,19 @@ type Cloud struct {
 	Timeout time.Duration
 }
 
-// NewCloud starts the stand-ins. The policy, which may be nil, is that of the
-// function's role.
-func NewCloud(policy *standin.Policy) (*Cloud, error) {
+// NewCloud starts the stand-ins, which enforce the RAM policy that the project
+// ships for the function's role.
+func NewCloud() (*Cloud, error) {
+	policy, err := Policy()
+	if err != nil {
+		return nil, err
+	}
+	return NewCloudWithPolicy(policy)
+}
+
+// NewCloudWithPolicy starts the stand-ins with another policy; nil allows
+// everything.
+func NewCloudWithPolicy(policy *standin.Policy) (*Cloud, error) {
 	key := standin.NewKey()
 	keys := standin.NewKeys(key)
 	c := &Cloud{
