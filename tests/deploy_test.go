@@ -268,7 +268,7 @@ func TestPolicy_GrantsWhatTheCodeNeedsAndNoMore(t *testing.T) {
 	require.NoError(t, err)
 	// use runs the function under a policy, and returns its error and what of the
 	// policy was not used.
-	use := func(t *testing.T, document []byte) (error, []string) { //nolint:revive // the order reads better
+	use := func(t *testing.T, document []byte) ([]string, error) {
 		t.Helper()
 		policy, err := standin.ParsePolicy(document)
 		require.NoError(t, err)
@@ -277,26 +277,26 @@ func TestPolicy_GrantsWhatTheCodeNeedsAndNoMore(t *testing.T) {
 		t.Cleanup(cloud.Close)
 		startInstance(t, cloud, nil)
 		_, err = invoke(t, cloud, strings.Replace(batch(3), `\"BackupSetJobId\"`, `\"x\"`, 1))
-		return err, policy.Unused()
+		return policy.Unused(), err
 	}
-	err, unused := use(t, document)
+	unused, err := use(t, document)
 	require.NoError(t, err)
 	assert.Empty(t, unused)
 
 	for action, says := range map[string]string{"dbs:CreateIncrementBackupSetDownload": "Request.Forbidden (HTTP 403)", "mns:SendMessage": "AccessDenied (HTTP 403)"} {
 		t.Run("without "+action, func(t *testing.T) {
-			err, _ := use(t, bytes.ReplaceAll(document, []byte(action), []byte("mns:GetQueueAttributes")))
+			_, err := use(t, bytes.ReplaceAll(document, []byte(action), []byte("mns:GetQueueAttributes")))
 			assert.Contains(t, failure(t, err, "OperatorFaultError"), says)
 		})
 	}
 	for _, queue := range []string{harness.ResultQueue, harness.DeadLetterQueue} {
 		t.Run("without "+queue, func(t *testing.T) {
-			err, _ := use(t, bytes.ReplaceAll(document, []byte(queue), []byte("another")))
+			_, err := use(t, bytes.ReplaceAll(document, []byte(queue), []byte("another")))
 			assert.Contains(t, failure(t, err, "OperatorFaultError"), "AccessDenied (HTTP 403)")
 		})
 	}
 	t.Run("with one more", func(t *testing.T) {
-		_, unused := use(t, bytes.Replace(document, []byte(`"mns:SendMessage"`), []byte(`["mns:SendMessage", "mns:ReceiveMessage"]`), 1))
+		unused, _ := use(t, bytes.Replace(document, []byte(`"mns:SendMessage"`), []byte(`["mns:SendMessage", "mns:ReceiveMessage"]`), 1))
 		assert.Equal(t, []string{"mns:ReceiveMessage"}, unused)
 	})
 	t.Run("trusts Function Compute only", func(t *testing.T) {

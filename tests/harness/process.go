@@ -99,6 +99,7 @@ type Instance struct {
 
 	mu      sync.Mutex
 	process *os.Process
+	last    *os.ProcessState // of the process that ended last
 	starts  int
 	stopped bool
 	done    sync.WaitGroup
@@ -132,6 +133,9 @@ func (i *Instance) start() error {
 	i.starts++
 	i.done.Go(func() {
 		_ = command.Wait()
+		i.mu.Lock()
+		i.last = command.ProcessState
+		i.mu.Unlock()
 		i.cloud.Runtime.Exited()
 		// One that ends by itself has a wrong setting: starting it over and over
 		// would hide that.
@@ -173,12 +177,13 @@ func (i *Instance) Restart(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the instance.
-func (i *Instance) Stop() {
+// Stop ends the instance, and returns what its last process used.
+func (i *Instance) Stop() *os.ProcessState {
 	i.mu.Lock()
 	i.stopped = true
 	process := i.process
 	i.mu.Unlock()
 	_ = process.Kill()
 	i.done.Wait()
+	return i.last
 }
