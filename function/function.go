@@ -24,6 +24,10 @@ Try it on this machine, without a cloud account, from the project's folder:
 Deploy it with Serverless Devs:
     s deploy`)
 
+// largePayload is where the size of a payload begins to count in an instance of
+// 128 MB. A batch of 1,000 events is below it; the platform's limit is 32 MB.
+const largePayload = 4 << 20
+
 // Usage tells how the executable is started and set.
 const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that creates a
 DBS download task for each incremental backup set that a queue announces.
@@ -68,6 +72,12 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
 	h := assemble(s, log)
 	fc.Start(func(ctx context.Context, payload []byte) (handler.Summary, error) {
+		if len(payload) > largePayload {
+			// The payload is most of the heap, and by default garbage may grow to as
+			// much again.
+			debug.SetGCPercent(25)
+			defer debug.SetGCPercent(100)
+		}
 		requestID := ""
 		if invocation, ok := fccontext.FromContext(ctx); ok {
 			requestID = invocation.RequestID

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,8 +36,13 @@ const (
 	maxRate            = 10_000
 )
 
-// queueName is what MNS allows, and keeps a name from changing the request path.
-var queueName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,255}$`)
+// isQueueName reports whether MNS allows a name, which also keeps it from changing
+// the request path.
+func isQueueName(name string) bool {
+	return name != "" && len(name) <= 256 && name[0] != '-' && !strings.ContainsFunc(name, func(c rune) bool {
+		return c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	})
+}
 
 // readSettings reads and checks all settings; its error names everything that is
 // wrong, a line each.
@@ -118,7 +122,7 @@ func (r *settingsReader) queue(name, meaning string) string {
 	switch {
 	case value == "":
 		r.wrong("%s is not set: name %s", name, meaning)
-	case !queueName.MatchString(value):
+	case !isQueueName(value):
 		r.wrong("%s is %.300q: a queue name has letters, digits and hyphens, at most 256", name, value)
 	default:
 		return value

@@ -407,11 +407,20 @@ func (b *bench) peak(executable string, batches, events, padding int) func() (fl
 				return 0, err
 			}
 		}
-		usage, ok := d.close().SysUsage().(*syscall.Rusage)
-		if !ok {
-			return 0, errors.New("this system does not tell the memory of a process")
+		defer d.close()
+		// Not the usage that the system keeps for the parent: it starts with the
+		// memory of this process, which the child has for a moment.
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Process().Pid))
+		if err != nil {
+			return 0, fmt.Errorf("memory is measured on Linux only: %w", err)
 		}
-		return float64(usage.Maxrss) / 1024, nil
+		for line := range strings.Lines(string(status)) {
+			var kilobytes float64
+			if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kilobytes); err == nil {
+				return kilobytes / 1024, nil
+			}
+		}
+		return 0, errors.New("the system does not tell the peak memory of a process")
 	}
 }
 

@@ -44,7 +44,7 @@ type Service struct {
 	Keys *standin.Keys
 	// Policy is the RAM policy of all of them; nil allows everything.
 	Policy *standin.Policy
-	// Delay is how long an answer takes.
+	// Delay is how long an answer takes, from the arrival of the call.
 	Delay time.Duration
 
 	mu     sync.Mutex
@@ -98,6 +98,7 @@ func (s *Service) WriteThrottle(w http.ResponseWriter, wait time.Duration) {
 
 // ServeHTTP answers one call.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	due := time.Now().Add(s.Delay)
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil {
 		return
@@ -107,7 +108,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.Delay > 0 {
-		time.Sleep(s.Delay)
+		time.Sleep(time.Until(due))
 	}
 	parameters := r.URL.Query()
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
