@@ -52,7 +52,7 @@ Exit status: 0 if every event ended as it should, 1 if not, 2 for a wrong flag.
 // Outcomes of an event, as the tables and the JSON document write them.
 const (
 	outcomeCreated  = "task created"
-	outcomeRepeated = "repeat of another event"
+	outcomeRepeated = "repeat, same task"
 	outcomeIgnored  = "ignored"
 	outcomeDead     = "dead-lettered"
 	outcomeFailed   = "failed"
@@ -417,13 +417,13 @@ func (l *local) show(cloud *harness.Cloud, doc document) error {
 		return l.print(doc)
 	}
 	if len(doc.Events) > 0 {
-		t := l.table("event id", "backup set", "sample", "outcome", "task id or reason", "dbs calls")
+		t := l.table("event id", "sample", "backup set", "outcome", "task id or reason")
 		for _, r := range doc.Events {
 			detail := r.TaskID
 			if detail == "" {
 				detail = r.ErrCode
 			}
-			t.AppendRow(table.Row{r.EventID, r.BackupSetName, r.About, r.Outcome, detail, r.Attempts})
+			t.AppendRow(table.Row{r.EventID, r.About, r.BackupSetName, r.Outcome, detail})
 		}
 		t.SuppressEmptyColumns()
 		t.Render()
