@@ -16,9 +16,13 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 {
+	switch {
+	case len(os.Args) == 2 && (os.Args[1] == "-h" || os.Args[1] == "--help"):
 		_, _ = fmt.Fprintln(os.Stdout, function.Usage)
 		return
+	case len(os.Args) > 1:
+		fmt.Fprintln(os.Stderr, "bootstrap takes no arguments but -h")
+		os.Exit(2)
 	}
 	err := function.Run(os.Getenv, os.Stdout)
 	fmt.Fprintln(os.Stderr, err)

@@ -66,7 +66,8 @@ type Event struct {
 	// Body is the original message body, unchanged: what a dead letter holds.
 	Body string
 	// ByHand says that the payload is no delivery of a trigger but was typed, in
-	// the console or on a command line: it has no envelope.
+	// the console or on a command line: it has no envelope. The bare body that an
+	// MNS topic sends in STREAM format without attributes looks the same.
 	ByHand bool
 	// DryRun asks to answer what would be done, and to do nothing. Only events
 	// typed by hand can ask for it.
@@ -81,7 +82,7 @@ type Event struct {
 // Ignored reports whether the event announces a backup set that is not complete.
 // Its completion comes as an event of its own.
 func (e Event) Ignored() bool {
-	return e.BackupStatus != "" && e.BackupStatus != StatusCompleted
+	return e.BackupStatus != "" && !strings.EqualFold(e.BackupStatus, StatusCompleted)
 }
 
 // ResultID returns the id of the event's result: the event ID, or the SHA-256 of
@@ -96,8 +97,9 @@ func (e Event) ResultID() string {
 	return e.ID
 }
 
-// BodyID identifies the message by its body alone: the SHA-256 in hex.
-func (e Event) BodyID() string { return digest(e.Body) }
+// OwnResultID returns an id for the event's result where another event, of the
+// same event ID and another content, has taken the usual one.
+func (e Event) OwnResultID() string { return digest(e.ID + "\n" + e.MessageID + "\n" + e.Body) }
 
 // Decoder reads payloads. The zero value is ready to use, and a Decoder may be
 // used by many goroutines at once.
@@ -164,15 +166,19 @@ func (d Decoder) message(raw []byte, bare bool) (Event, error) {
 	switch {
 	case err != nil:
 		return event, err
+	case event.DryRun && !r.enveloped && !event.ByHand:
+		event.ByHand = true // no trigger sends it, so nothing is published for it
+		return event, malformed("DryRun takes one backup set, not an array")
 	case event.DryRun && !event.ByHand:
 		return event, malformed("DryRun is for events typed by hand; this one was delivered")
 	case event.Ignored():
 		return event, nil
 	}
+	// Before the default is applied: the token must not change with a setting.
+	event.Request.ClientToken = clientToken(event)
 	if event.Request.BackupSetDataFormat == "" {
 		event.Request.BackupSetDataFormat = d.DataFormat
 	}
-	event.Request.ClientToken = clientToken(event)
 	return event, nil
 }
 
@@ -415,7 +421,7 @@ func text(value []byte) string {
 const maxToken = 64
 
 // clientToken returns the token for an event whose request is otherwise whole: an
-// explicit one, else the event ID, else the parameters themselves. It never
+// explicit one, else the event ID, else the parameters that it names. It never
 // changes for the same event, so that DBS answers a repeat with the same task.
 func clientToken(event Event) string {
 	token := event.Request.ClientToken

@@ -104,7 +104,7 @@ func TestDecoder_ReadsAPayloadInBase64OrQuoted(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, want, decode(t, []byte(base64.StdEncoding.EncodeToString(payload))))
 	assert.Equal(t, want, decode(t, quoted))
-	assert.Equal(t, want, decode(t, append([]byte("\xef\xbb\xbf"), payload...)))
+	assert.Equal(t, want, decode(t, append([]byte("\xef\xbb\xbf\n"), payload...)))
 }
 
 func TestDecoder_KeepsTheOriginalBodyByteForByte(t *testing.T) {
@@ -151,6 +151,11 @@ func TestDecoder_IgnoresABackupSetThatIsNotComplete(t *testing.T) {
 	assert.True(t, all[0].event.Ignored())
 	assert.Equal(t, "FILLING", all[0].event.BackupStatus)
 
+	for status, ignored := range map[string]bool{"COMPLETED": false, "Completed": false, "": false, "INIT": true, "UNCOMPLETED": true, "x": true} {
+		all := decode(t, []byte(`{"BackupSetJobId":"a","BackupSetId":"b","BackupStatus":"`+status+`"}`))
+		assert.Equal(t, ignored, all[0].event.Ignored(), status)
+	}
+
 	parameters := decode(t, []byte(`{"BackupSetId":"a","BackupSetName":"b","BackupStatus":"FILLING"}`))
 	require.NoError(t, parameters[0].err)
 	assert.False(t, parameters[0].event.Ignored(), "BackupStatus is a list item's field")
@@ -196,6 +201,11 @@ func TestDecoder_MakesAStableTokenOfAnyID(t *testing.T) {
 }
 
 func TestDecoder_AppliesTheDefaultDataFormat(t *testing.T) {
+	for event, err := range (events.Decoder{DataFormat: "SQL"}).Decode(readFile(t, "backup-set", "list-item.json")) {
+		require.NoError(t, err)
+		assert.Equal(t, paramsToken, event.Request.ClientToken, "the token does not change with a setting")
+		assert.Equal(t, "SQL", event.Request.BackupSetDataFormat)
+	}
 	for event, err := range (events.Decoder{DataFormat: "SQL"}).Decode(readFile(t, "event-streaming.json")) {
 		require.NoError(t, err)
 		want := map[string]string{firstID: "SQL", secondID: "Native"}[event.ID]
@@ -218,7 +228,8 @@ func TestDecoder_SaysWhatIsWrong(t *testing.T) {
 		"format":                 {`{"BackupSetId":"x","BackupSetName":"y","BackupSetDataFormat":"sql"}`, events.CodeUnsupportedDataFormat, `"sql"; it must be one of Native, SQL, CSV, JSON`},
 		"number for a string":    {`{"BackupSetId":1,"BackupSetName":"y"}`, events.CodeMalformed, "BackupSetId must be a string"},
 		"DryRun text":            {`{"BackupSetId":"x","BackupSetName":"y","DryRun":"true"}`, events.CodeMalformed, "DryRun must be true or false"},
-		"DryRun delivered":       {`[{"BackupSetId":"x","BackupSetName":"y","DryRun":true}]`, events.CodeMalformed, "DryRun is for events typed by hand"},
+		"DryRun in an array":     {`[{"BackupSetId":"x","BackupSetName":"y","DryRun":true}]`, events.CodeMalformed, "DryRun takes one backup set"},
+		"DryRun delivered":       {`{"messageBody":"{\"BackupSetId\":\"x\",\"BackupSetName\":\"y\",\"DryRun\":true}"}`, events.CodeMalformed, "DryRun is for events typed by hand"},
 		"no data":                {`{"specversion":"1.0","id":"1"}`, events.CodeMalformed, "no data"},
 		"ID of a wrong type":     {`{"specversion":"1.0","id":{},"data":{}}`, events.CodeMalformed, "id must be a string"},
 		"message ID of that":     {`{"messageId":[],"messageBody":"{}"}`, events.CodeMalformed, "message ID must be a string"},
@@ -268,7 +279,8 @@ func TestEvent_ResultIDIsNeverEmptyAndBounded(t *testing.T) {
 	sum := "ab530a13e45914982b79f9b7e3fba994cfd1f3fb22f71cea1afbf02b460c6d1d"
 	assert.Equal(t, "id", events.Event{ID: "id", Body: body}.ResultID())
 	assert.Equal(t, sum, events.Event{Body: body}.ResultID())
-	assert.Equal(t, sum, events.Event{ID: "id", Body: body}.BodyID())
+	assert.Len(t, events.Event{ID: "id", Body: body}.OwnResultID(), 64)
+	assert.NotEqual(t, events.Event{ID: "id", Body: body}.OwnResultID(), events.Event{ID: "id2", Body: body}.OwnResultID())
 	assert.Len(t, events.Event{ID: strings.Repeat("x", 1025)}.ResultID(), 64)
 }
 

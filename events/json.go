@@ -127,8 +127,7 @@ const maxNesting = 8
 // SDKs of MNS send base64 by default, those for Go and Node do not.
 func jsonText(text []byte) ([]byte, bool) {
 	for range maxNesting {
-		text = bytes.TrimSpace(text)
-		text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+		text = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(text), []byte("\xef\xbb\xbf")))
 		if len(text) == 0 {
 			return nil, false
 		}

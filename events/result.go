@@ -19,7 +19,7 @@ const (
 // 64 KB of a queue message in either encoding, even if each byte is escaped.
 const (
 	maxErrMessage = 1024
-	maxAnswerID   = 128 // ErrCode and RequestId
+	MaxAnswerID   = 128 // ErrCode, RequestId and BackupSetDownloadTaskId
 )
 
 // Source names the function that makes the results.
@@ -79,15 +79,16 @@ func NewResultData(event Event) ResultData {
 }
 
 // NewResult returns the result with the given data: TaskCreated where it has a
-// task ID, else TaskFailed.
+// task ID, of at most MaxAnswerID bytes, else TaskFailed. Texts that are too long
+// are cut.
 func NewResult(id string, event Event, source Source, at time.Time, data ResultData) Result {
 	kind := TypeTaskCreated
 	if data.BackupSetDownloadTaskID == "" {
 		kind = TypeTaskFailed
 	}
-	data.ErrCode = Truncate(data.ErrCode, maxAnswerID)
+	data.ErrCode = Truncate(data.ErrCode, MaxAnswerID)
 	data.ErrMessage = Truncate(data.ErrMessage, maxErrMessage)
-	data.RequestID = Truncate(data.RequestID, maxAnswerID)
+	data.RequestID = Truncate(data.RequestID, MaxAnswerID)
 	return Result{
 		SpecVersion:     "1.0",
 		ID:              id,
@@ -119,6 +120,9 @@ func (e Encoding) Encode(result Result) string {
 	// A Result holds strings and numbers only, which always marshal.
 	_ = encoder.Encode(result)
 	text := bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))
+	// XML, in which a queue message travels, cannot carry these two.
+	text = bytes.ReplaceAll(text, []byte("\ufffe"), []byte(`\ufffe`))
+	text = bytes.ReplaceAll(text, []byte("\uffff"), []byte(`\uffff`))
 	if e == EncodingBase64 {
 		return base64.StdEncoding.EncodeToString(text)
 	}

@@ -61,9 +61,9 @@ func invocation(t testing.TB, key standin.Key) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
-	return fccontext.NewContext(ctx, &fccontext.FcContext{Credentials: fccontext.Credentials{
+	return function.InvocationOf(fccontext.NewContext(ctx, &fccontext.FcContext{Credentials: fccontext.Credentials{
 		AccessKeyId: key.ID, AccessKeySecret: key.Secret, SecurityToken: key.Token,
-	}})
+	}}))
 }
 
 var example = events.Request{BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000054", BackupSetDataFormat: "SQL", ClientToken: "token ~1/+&="}

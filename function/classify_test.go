@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ import (
 	"increment-backup-download/handler"
 )
 
-var noKey function.AccessKey
+var noKey = function.NewAccessKey("", "", "")
 
 func clientError(status int, code string) error {
 	return &openapi.ClientError{StatusCode: dara.Int(status), Code: dara.String(code), RequestId: dara.String("R-1"),
@@ -225,6 +226,7 @@ func TestReadDBSAnswer(t *testing.T) {
 		"an array":                     `[{"Success":true,"BackupSetDownloadTaskId":"1jydacm"}]`,
 		"cut off":                      `{"Success":true,"BackupSetDownloadTaskId":"1jyd`,
 		"HTML":                         `<html></html>`,
+		"an endless task ID":           `{"Success":true,"BackupSetDownloadTaskId":"` + strings.Repeat("x", 129) + `"}`,
 		"an object where there is one": `{"Success":true,"BackupSetDownloadTaskId":{}}`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,32 +10,45 @@ import (
 	"increment-backup-download/handler"
 )
 
-// accessKey is a set of credentials. It formats as nothing that tells the secret.
+// accessKey is a set of credentials. It is held by pointer: package fmt, which does
+// not call the methods of an unexported field, prints no more of that than an
+// address.
 type accessKey struct{ id, secret, token string }
 
-// String keeps the secret and the token out of anything that prints the value.
+// String keeps the secret and the token out of what prints the key itself.
 func (k accessKey) String() string { return "accessKey(***)" }
 
 // GoString does so for %#v.
 func (k accessKey) GoString() string { return k.String() }
 
-func (k accessKey) complete() bool { return k.id != "" && k.secret != "" }
+func (k *accessKey) complete() bool { return k != nil && k.id != "" && k.secret != "" }
+
+type accessKeyInContext struct{}
+
+// invocationOf returns the request ID of an invocation, and its context with its
+// credentials. They are read once, here: the runtime SDK's FromContext writes to
+// what it returns, so that the workers of an invocation would race.
+func invocationOf(ctx context.Context) (invocation context.Context, requestID string) {
+	fc, ok := fccontext.FromContext(ctx)
+	if !ok {
+		return ctx, ""
+	}
+	key := &accessKey{id: fc.Credentials.AccessKeyId, secret: fc.Credentials.AccessKeySecret, token: fc.Credentials.SecurityToken}
+	return context.WithValue(ctx, accessKeyInContext{}, key), fc.RequestID
+}
 
 // accessKeyOf returns the credentials of the invocation that ctx belongs to, or
-// the environment's where Function Compute gave it none. Those of the context are
-// fresh in each invocation; the environment's date from the instance's start. The
-// SDK's default chain is not used: it blocks on the network, and races.
-func accessKeyOf(ctx context.Context, fallback accessKey) (accessKey, error) {
-	if fc, ok := fccontext.FromContext(ctx); ok {
-		key := accessKey{id: fc.Credentials.AccessKeyId, secret: fc.Credentials.AccessKeySecret, token: fc.Credentials.SecurityToken}
-		if key.complete() {
-			return key, nil
-		}
+// the environment's where Function Compute gave it none. Those of the invocation
+// are fresh each time; the environment's date from the instance's start. The SDK's
+// default chain is not used: it blocks on the network, and races.
+func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
+	if key, ok := ctx.Value(accessKeyInContext{}).(*accessKey); ok && key.complete() {
+		return key, nil
 	}
 	if fallback.complete() {
 		return fallback, nil
 	}
-	return accessKey{}, &handler.ServiceError{
+	return nil, &handler.ServiceError{
 		Kind:    handler.OperatorFault,
 		Service: "Function Compute",
 		Code:    "NoCredentials",
@@ -45,7 +58,7 @@ func accessKeyOf(ctx context.Context, fallback accessKey) (accessKey, error) {
 
 // redact withholds a message that quotes the credentials or the signed request, as
 // services do where they refuse a signature.
-func (k accessKey) redact(message string) string {
+func (k *accessKey) redact(message string) string {
 	for _, telling := range []string{k.secret, k.token, "Signature=", "string to sign", "Authorization"} {
 		if telling != "" && strings.Contains(message, telling) {
 			return "(the message quotes the signed request and is withheld)"
@@ -59,7 +72,7 @@ type credential struct{ model credentials.CredentialModel }
 
 var _ credentials.Credential = (*credential)(nil)
 
-func (k accessKey) credential() *credential {
+func (k *accessKey) credential() *credential {
 	kind := "access_key"
 	if k.token != "" {
 		kind = "sts"

@@ -29,7 +29,7 @@ const userAgent = "increment-backup-download"
 type dbsClient struct {
 	endpoint *url.URL
 	http     *http.Client
-	fallback accessKey
+	fallback *accessKey
 }
 
 var _ handler.TaskCreator = (*dbsClient)(nil)
@@ -159,6 +159,9 @@ func readDBSAnswer(got answer) (handler.Task, error) {
 	if err := json.Unmarshal(got.body, &read); err != nil {
 		return handler.Task{}, &statusError{status: got.status}
 	}
+	if len(read.BackupSetDownloadTaskID) > events.MaxAnswerID {
+		return handler.Task{}, &statusError{status: got.status}
+	}
 	if read.Success && read.BackupSetDownloadTaskID != "" {
 		return handler.Task{ID: string(read.BackupSetDownloadTaskID), RequestID: string(read.RequestID)}, nil
 	}
@@ -194,7 +197,7 @@ func (a dbsAnswer) refusal(status int) *dbsError {
 
 // classifyDBS is the one place that says what a failed call to DBS means. header
 // is that of the answer, where there was one.
-func classifyDBS(err error, header http.Header, key accessKey) error {
+func classifyDBS(err error, header http.Header, key *accessKey) error {
 	var known *handler.ServiceError
 	if errors.As(err, &known) {
 		return err
@@ -220,7 +223,7 @@ func classifyDBS(err error, header http.Header, key accessKey) error {
 	case errors.As(err, &refusal):
 		failure.HTTPStatusCode, failure.Code, failure.Message, failure.RequestID = refusal.status, refusal.code, refusal.message, refusal.requestID
 	case errors.As(err, &status):
-		failure.HTTPStatusCode, failure.Code, failure.Message = status.status, "NotAnAnswer", "the answer is not one of DBS: is DBS_ENDPOINT right?"
+		failure.HTTPStatusCode, failure.Code, failure.Message = status.status, notAnAnswer, "the answer is not one of DBS: check DBS_ENDPOINT, and what stands between"
 	default:
 		failure.Code, failure.Message = "NoAnswer", key.redact(err.Error())
 		return failure
@@ -230,7 +233,7 @@ func classifyDBS(err error, header http.Header, key accessKey) error {
 	}
 
 	failure.Kind, failure.Throttled = dbsKind(failure.Code, failure.HTTPStatusCode)
-	if failure.Throttled {
+	if failure.Kind == handler.Transient {
 		failure.RetryAfter = timeLeft(header)
 	}
 	failure.Message = key.redact(failure.Message)
@@ -296,7 +299,7 @@ func dbsKind(code string, status int) (kind handler.Kind, throttled bool) {
 // credentials, the signature or the clock.
 func credentialCode(code string) bool {
 	for _, prefix := range []string{"InvalidAccessKeyId", "MissingAccessKeyId", "SignatureDoesNotMatch", "IncompleteSignature",
-		"InvalidSecurityToken", "MissingSecurityToken", "InvalidTimeStamp", "InvalidCredentials"} {
+		"InvalidSecurityToken", "MissingSecurityToken", "MissingAuthorization", "InvalidTimeStamp", "InvalidCredentials"} {
 		if strings.HasPrefix(code, prefix) {
 			return true
 		}
@@ -307,13 +310,16 @@ func credentialCode(code string) bool {
 // dbsHint says what the operator can do about an operator fault.
 func dbsHint(code string, status int) string {
 	switch {
+	case code == notAnAnswer:
+		return ""
 	case strings.HasPrefix(code, "InvalidTimeStamp"):
 		return "the clock of the instance is off"
 	case credentialCode(code):
 		return "the credentials or the signature were refused: check the function's role, and DBS_ENDPOINT"
-	case strings.HasPrefix(code, "Invalid"):
+	case strings.HasPrefix(code, "InvalidApi"), strings.HasPrefix(code, "InvalidAction"), strings.HasPrefix(code, "InvalidProduct"),
+		strings.HasPrefix(code, "InvalidProtocol"), strings.HasPrefix(code, "InvalidVersion"):
 		return "the endpoint does not serve CreateIncrementBackupSetDownload: check DBS_ENDPOINT"
-	case status == http.StatusForbidden, strings.Contains(code, "Forbidden"), code == "NoPermission":
+	case status == http.StatusForbidden, status == http.StatusUnauthorized, strings.Contains(code, "Forbidden"), code == "NoPermission":
 		return "allow dbs:CreateIncrementBackupSetDownload to the function's role (function/ram-policy.json)"
 	}
 	return ""

@@ -14,13 +14,13 @@ import (
 
 type AccessKey = accessKey
 
-func NewAccessKey(id, secret, token string) AccessKey { return accessKey{id, secret, token} }
+func NewAccessKey(id, secret, token string) *AccessKey { return &accessKey{id, secret, token} }
 
-func NewDBS(endpoint string, connections int, fallback AccessKey) handler.TaskCreator {
+func NewDBS(endpoint string, connections int, fallback *AccessKey) handler.TaskCreator {
 	return &dbsClient{endpoint: mustParse(endpoint), http: newHTTPClient(connections), fallback: fallback}
 }
 
-func NewQueue(endpoint, name string, fallback AccessKey) handler.Queue {
+func NewQueue(endpoint, name string, fallback *AccessKey) handler.Queue {
 	return &mnsQueue{endpoint: mustParse(endpoint), name: name, http: newHTTPClient(mnsConnections), fallback: fallback}
 }
 
@@ -32,11 +32,11 @@ func mustParse(endpoint string) *url.URL {
 	return u
 }
 
-func ClassifyDBS(err error, header http.Header, key AccessKey) error {
+func ClassifyDBS(err error, header http.Header, key *AccessKey) error {
 	return classifyDBS(err, header, key)
 }
 
-func ClassifyMNS(err error, key AccessKey) error { return classifyMNS(err, "results", key) }
+func ClassifyMNS(err error, key *AccessKey) error { return classifyMNS(err, "results", key) }
 
 func NewStatusError(status int) error { return &statusError{status} }
 
@@ -52,7 +52,12 @@ func SignMNS(request *http.Request, resource, secret string) string {
 	return signMNS(request, resource, secret)
 }
 
-func AccessKeyOf(ctx context.Context, fallback AccessKey) (AccessKey, error) {
+func InvocationOf(ctx context.Context) context.Context {
+	invocation, _ := invocationOf(ctx)
+	return invocation
+}
+
+func AccessKeyOf(ctx context.Context, fallback *AccessKey) (*AccessKey, error) {
 	return accessKeyOf(ctx, fallback)
 }
 

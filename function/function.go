@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 
 	"github.com/aliyun/fc-runtime-go-sdk/fc"
-	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
 
 	"increment-backup-download/handler"
 )
@@ -75,14 +74,10 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 		if len(payload) > largePayload {
 			// The payload is most of the heap, and by default garbage may grow to as
 			// much again.
-			debug.SetGCPercent(25)
-			defer debug.SetGCPercent(100)
+			defer debug.SetGCPercent(debug.SetGCPercent(25))
 		}
-		requestID := ""
-		if invocation, ok := fccontext.FromContext(ctx); ok {
-			requestID = invocation.RequestID
-		}
-		return h.Handle(ctx, requestID, payload)
+		invocation, requestID := invocationOf(ctx)
+		return h.Handle(invocation, requestID, payload)
 	})
 	return errors.New("the Function Compute runtime returned")
 }

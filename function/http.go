@@ -41,6 +41,10 @@ type answer struct {
 	body   []byte
 }
 
+// notAnAnswer is the adapters' word, where a service has its error code, for an
+// answer that is not in the service's own form.
+const notAnAnswer = "NotAnAnswer"
+
 // statusError is an answer that is not in the service's own form: of a gateway,
 // a proxy or a redirect. The SDKs lose the status of such an answer.
 type statusError struct{ status int }

@@ -36,7 +36,7 @@ type mnsQueue struct {
 	endpoint *url.URL
 	name     string
 	http     *http.Client
-	fallback accessKey
+	fallback *accessKey
 }
 
 var _ handler.Queue = (*mnsQueue)(nil)
@@ -97,7 +97,7 @@ type mnsCall struct {
 	ctx      context.Context // the SDK has no parameter for it
 	endpoint *url.URL
 	http     *http.Client
-	key      accessKey
+	key      *accessKey
 	status   int
 }
 
@@ -204,7 +204,7 @@ func (e *mnsError) UnmarshalXML(decoder *xml.Decoder, start xml.StartElement) er
 }
 
 // classifyMNS is the one place that says what a failed request to MNS means.
-func classifyMNS(err error, queue string, key accessKey) error {
+func classifyMNS(err error, queue string, key *accessKey) error {
 	failure := &handler.ServiceError{Service: "MNS", Err: err}
 	var refusal *mnsError
 	var status *statusError
@@ -215,14 +215,14 @@ func classifyMNS(err error, queue string, key accessKey) error {
 	case errors.As(err, &refusal):
 		failure.HTTPStatusCode, failure.Code, failure.Message, failure.RequestID = refusal.status, refusal.code, refusal.message, refusal.requestID
 	case errors.As(err, &status):
-		failure.HTTPStatusCode, failure.Code, failure.Message = status.status, "NotAnAnswer", "the answer is not one of MNS: is MNS_ENDPOINT right?"
+		failure.HTTPStatusCode, failure.Code, failure.Message = status.status, notAnAnswer, "the answer is not one of MNS: check MNS_ENDPOINT, and what stands between"
 	default:
 		failure.Code, failure.Message = "NoAnswer", key.redact(err.Error())
 		return failure
 	}
 	failure.Kind, failure.Throttled = mnsKind(failure.Code, failure.HTTPStatusCode)
 	failure.Message = key.redact(failure.Message)
-	if hint := mnsHint(failure.Code, failure.HTTPStatusCode, queue); failure.Kind == handler.OperatorFault {
+	if hint := mnsHint(failure.Code, queue); failure.Kind == handler.OperatorFault && failure.Code != notAnAnswer {
 		// The service's own words may quote the signed request.
 		failure.Message = hint
 	}
@@ -253,13 +253,13 @@ func mnsKind(code string, status int) (kind handler.Kind, throttled bool) {
 }
 
 // mnsHint says what the operator can do about an operator fault.
-func mnsHint(code string, status int, queue string) string {
+func mnsHint(code, queue string) string {
 	switch {
 	case code == "QueueNotExist":
 		return "queue " + queue + " does not exist: create it, or correct RESULT_QUEUE or DEAD_LETTER_QUEUE"
 	case code == "TimeExpired":
 		return "the clock of the instance is off"
-	case code == "AccessDenied", code == "NotAnAnswer" && status == http.StatusForbidden:
+	case code == "AccessDenied":
 		return "allow mns:SendMessage on queue " + queue + " to the function's role (function/ram-policy.json)"
 	case code == "InvalidRequestURL", code == "InvalidQueueName", code == "QueueNameLengthError":
 		return "queue " + queue + " cannot be addressed: check its name and MNS_ENDPOINT"

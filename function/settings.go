@@ -26,7 +26,7 @@ type settings struct {
 	resultEncoding       events.Encoding
 	logLevel             slog.Level
 	memoryMB             int // of the instance; 0 where not known
-	fallback             accessKey
+	fallback             *accessKey
 }
 
 // Bounds of the numbers. The trigger's batches end at 10,000 events.
@@ -36,8 +36,9 @@ const (
 	maxRate            = 10_000
 )
 
-// isQueueName reports whether MNS allows a name, which also keeps it from changing
-// the request path.
+// isQueueName reports whether a name may be one of MNS, which says that it starts
+// with a letter and takes up to 256 of them; older queues start with a digit too. It
+// keeps a name from changing the request path.
 func isQueueName(name string) bool {
 	return name != "" && len(name) <= 256 && name[0] != '-' && !strings.ContainsFunc(name, func(c rune) bool {
 		return c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
@@ -61,7 +62,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		maxRequestsPerSecond: r.number("MAX_REQUESTS_PER_SECOND", 0, 0, maxRate),
 		resultEncoding: events.Encoding(r.oneOf("RESULT_ENCODING", string(events.EncodingRaw),
 			[]string{string(events.EncodingRaw), string(events.EncodingBase64)})),
-		fallback: accessKey{
+		fallback: &accessKey{
 			id:     getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"),
 			secret: getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
 			token:  getenv("ALIBABA_CLOUD_SECURITY_TOKEN"),
@@ -167,7 +168,7 @@ func (r *settingsReader) endpoint(name, unset, needs string, path bool) *url.URL
 	switch {
 	case err != nil || endpoint.Host == "" || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http":
 		r.wrong("%s is %.300q: give a URL such as https://example.aliyuncs.com", name, redacted(value))
-	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.Fragment != "":
+	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.ForceQuery || endpoint.Fragment != "":
 		r.wrong("%s must be a URL without user, query and fragment", name)
 	case endpoint.Scheme == "http" && !loopback(endpoint.Hostname()):
 		r.wrong("%s is %.300q: http:// is for loopback addresses only; use https://", name, value)

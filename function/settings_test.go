@@ -79,6 +79,7 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		"no URL":                 {[]string{"MNS_ENDPOINT=https://%zz"}, []string{"MNS_ENDPOINT", "give a URL"}},
 		"no host":                {[]string{"MNS_ENDPOINT=https://:443"}, []string{"MNS_ENDPOINT", "give a URL"}},
 		"a query":                {[]string{"MNS_ENDPOINT=https://x?y=z"}, []string{"without user, query and fragment"}},
+		"an empty query":         {[]string{"MNS_ENDPOINT=https://x?"}, []string{"without user, query and fragment"}},
 		"a path for DBS":         {[]string{"DBS_ENDPOINT=https://x/y"}, []string{"without a path"}},
 		"format":                 {[]string{"BACKUP_SET_DATA_FORMAT=XML"}, []string{`BACKUP_SET_DATA_FORMAT is "XML": give one of Native, SQL, CSV, JSON`}},
 		"zero concurrency":       {[]string{"CONCURRENCY=0"}, []string{`CONCURRENCY is "0": give a whole number from 1 to 256`}},
@@ -117,7 +118,9 @@ func TestRun_OutsideFunctionComputeSaysWhatItIs(t *testing.T) {
 
 func TestAccessKey_PrintsNoSecret(t *testing.T) {
 	key := function.NewAccessKey("id", "hush-secret", "hush-token")
-	for _, text := range []string{fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s", key, key, key, key), fmt.Sprintf("%v", &key)} {
+	nested := struct{ key *function.AccessKey }{key}
+	for _, text := range []string{fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s", key, key, key, key), fmt.Sprintf("%v %+v %#v", *key, *key, *key),
+		fmt.Sprintf("%v %+v %#v", nested, nested, nested), fmt.Sprintf("%v %+v", function.NewDBS("https://x", 1, key), function.NewQueue("https://x", "q", key))} {
 		assert.NotContains(t, text, "hush")
 	}
 }

@@ -76,7 +76,7 @@ func retry(ctx context.Context, attempt func() error, notify func(error, time.Du
 		if last = attempt(); last == nil {
 			return struct{}{}, nil
 		}
-		if kindOf(last) != Transient {
+		if kindOf(last) != Transient || errors.Is(last, errTimeUsedUp) {
 			return struct{}{}, backoff.Permanent(last)
 		}
 		var service *ServiceError
@@ -165,9 +165,12 @@ func (p *pacer) wait(ctx context.Context) error {
 	if p.limiter == nil {
 		return nil
 	}
-	if err := p.limiter.Wait(ctx); err != nil {
-		// The limiter gives up early when the deadline is nearer than the turn.
-		return errTimeUsedUp
+	if p.limiter.Wait(ctx) == nil {
+		return nil
 	}
-	return nil
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// The limiter gives up early where the deadline is nearer than the turn.
+	return errTimeUsedUp
 }

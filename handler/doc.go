@@ -9,6 +9,9 @@
 // the payload again. One event ID never makes two download tasks, given that DBS
 // honours ClientToken.
 //
+// What a person types is answered instead: nothing is published for it where it
+// cannot be understood, and it is never dead-lettered.
+//
 // # Outcomes
 //
 // What DBS or MNS answers comes back from the ports [TaskCreator] and [Queue] as
@@ -21,7 +24,7 @@
 //
 // Function Compute reports the name of the outermost error type:
 //
-//   - [*RedeliveryError]: events are open for now; the next delivery does the rest.
+//   - [*RedeliveryError]: events are open for now; a further delivery does the rest.
 //   - [*OperatorFaultError]: somebody must mend a permission, a credential or a
 //     queue; nothing is lost meanwhile.
 //   - [*EventError]: a payload typed by hand cannot be understood.

@@ -49,7 +49,7 @@ type ServiceError struct {
 
 func (e *ServiceError) Error() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", e.Service, e.Code)
+	fmt.Fprintf(&s, "%s %s", e.Service, events.Truncate(e.Code, events.MaxAnswerID))
 	if e.HTTPStatusCode != 0 {
 		fmt.Fprintf(&s, " (HTTP %d)", e.HTTPStatusCode)
 	}
@@ -98,7 +98,7 @@ func (o *openEvents) add(event events.Event, reason error) {
 
 func (o *openEvents) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%d of %d events are open, the others are done and published", o.open, o.events)
+	fmt.Fprintf(&s, "%d of %d events are open", o.open, o.events)
 	for _, reason := range o.first {
 		s.WriteString("; event ")
 		s.WriteString(reason)
@@ -118,12 +118,12 @@ func describe(event events.Event) string {
 	return id
 }
 
-// RedeliveryError fails an invocation whose open events the next delivery
-// finishes. Nobody has to do anything unless it goes on for hours.
+// RedeliveryError fails an invocation whose open events a further delivery may
+// finish. Nobody has to do anything unless it goes on for hours.
 type RedeliveryError struct{ open openEvents }
 
 func (e *RedeliveryError) Error() string {
-	return e.open.String() + ". The queue delivers the batch again; what is done is not done twice"
+	return e.open.String() + ". What is finished is published. The queue delivers the batch again; no event gets a second task"
 }
 
 // OperatorFaultError fails an invocation that no redelivery can finish until
@@ -144,7 +144,7 @@ func (e *OperatorFaultError) Unwrap() error { return e.Fault }
 type EventError struct{ Reason *events.Error }
 
 func (e *EventError) Error() string {
-	return e.Reason.Error() + ". Nothing was done"
+	return e.Reason.Error() + ". Nothing was done for it"
 }
 
 func (e *EventError) Unwrap() error { return e.Reason }

@@ -147,6 +147,13 @@ func TestHandler_TypedByHand(t *testing.T) {
 		assert.Len(t, d.results.messages, 1)
 		assert.Empty(t, d.deadLetters.messages)
 	})
+	t.Run("a dry run of an unfinished backup set is ignored", func(t *testing.T) {
+		d := deploy(nil)
+		summary, err := d.Handle(t.Context(), "", []byte(`{"BackupSetJobId":"a","BackupSetId":"b","BackupStatus":"FILLING","DryRun":true}`))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Ignored)
+		assert.Nil(t, summary.DryRun)
+	})
 	t.Run("a dry run says what would be done, and does nothing", func(t *testing.T) {
 		d := deploy(func(c *handler.Config) { c.DataFormat = "CSV" })
 		summary, err := d.Handle(t.Context(), "", []byte(`{"BackupSetJobId":"a","BackupSetId":"b","ClientToken":"c","DryRun":true}`))
@@ -217,6 +224,114 @@ func TestHandler_RejectsOneTokenForTwoRequests(t *testing.T) {
 			assert.Equal(t, "1", result.Data.EventID)
 		}
 	}
+}
+
+func TestHandler_EveryEventHasAResultIDOfItsOwn(t *testing.T) {
+	d := deploy(nil)
+	body := `{"BackupSetId":"a","BackupSetName":"b","ClientToken":"t"}`
+	other := `{"BackupSetId":"a","BackupSetName":"c","ClientToken":"t"}`
+	payload := fmt.Sprintf(`[{"specversion":"1.0","id":"1","data":{"messageBody":%q}},{"specversion":"1.0","id":"2","data":{"messageBody":%q}},{"specversion":"1.0","id":"3","data":{"messageBody":%q}}]`, body, other, other)
+	_, err := d.Handle(t.Context(), "", []byte(payload))
+	require.NoError(t, err)
+	results := d.results.results(t)
+	require.Len(t, results, 3)
+	for _, id := range []string{"2", "3"} {
+		assert.Equal(t, events.CodeConflict, results[id].Data.ErrCode)
+	}
+}
+
+func TestHandler_AConflictStaysOneAcrossDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		payload := []byte(`[{"specversion":"1.0","id":"1","data":{"messageBody":"{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\"}"}},{"specversion":"1.0","id":"1","data":{"messageBody":"{\"BackupSetId\":\"a\",\"BackupSetName\":\"c\"}"}}]`)
+		d.deadLetters.before = func(context.Context) error { return transient("InternalError") }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := d.Handle(ctx, "", payload)
+		require.Error(t, err)
+		d.deadLetters.before = nil
+		summary, err := d.Handle(t.Context(), "", payload)
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.AlreadyDone)
+		assert.Equal(t, 1, summary.Failed)
+		assert.Equal(t, 1, d.dbs.total, "the second event never reaches DBS")
+		assert.Len(t, d.results.results(t), 2)
+	})
+}
+
+// What failed is tried again when a person sends it again.
+func TestHandler_AFailureIsNotHeldAgainstANewMessage(t *testing.T) {
+	refuse := func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+	t.Run("typed by hand", func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = refuse
+		_, err := d.Handle(t.Context(), "", []byte(item(1)))
+		require.NoError(t, err)
+		d.dbs.before = nil
+		summary, err := d.Handle(t.Context(), "", []byte(item(1)))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Created)
+	})
+	t.Run("a dead letter sent again", func(t *testing.T) {
+		d := deploy(nil)
+		message := func(id string) []byte {
+			return fmt.Appendf(nil, `[{"messageId":%q,"messageBody":"{\"specversion\":\"1.0\",\"id\":\"inner\",\"data\":{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\"}}"}]`, id)
+		}
+		d.dbs.before = refuse
+		for range 2 {
+			_, err := d.Handle(t.Context(), "", message("first"))
+			require.NoError(t, err)
+		}
+		assert.Len(t, d.deadLetters.messages, 1, "a redelivery is no new message")
+		_, err := d.Handle(t.Context(), "", message("second"))
+		require.NoError(t, err)
+		assert.Len(t, d.deadLetters.messages, 2, "it failed again, and must not vanish")
+		d.dbs.before = nil
+		summary, err := d.Handle(t.Context(), "", message("third"))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Created)
+	})
+}
+
+func TestHandler_BoundsWhatAServiceSays(t *testing.T) {
+	d := deploy(nil)
+	long := strings.Repeat("x", 500_000)
+	d.dbs.before = func(context.Context, events.Request) error {
+		return &handler.ServiceError{Service: "DBS", Kind: handler.Permanent, Code: long, Message: long, RequestID: long}
+	}
+	summary, err := d.Handle(t.Context(), "", batch(items(20)...))
+	require.NoError(t, err)
+	text, err := json.Marshal(summary)
+	require.NoError(t, err)
+	assert.Less(t, len(text), 40_000)
+	assert.Less(t, d.log.Len(), 60_000)
+}
+
+func TestHandler_OneMessageDoesNotTakeItsBatchWithIt(t *testing.T) {
+	d := deploy(nil)
+	d.deadLetters.before = nil
+	h := handler.New(handler.Config{Concurrency: 1}, d.dbs, d.results, &pickyQueue{fakeQueue: d.deadLetters}, discard)
+	_, err := h.Handle(t.Context(), "", batch("one", "too large", "two"))
+	var redelivery *handler.RedeliveryError
+	require.ErrorAs(t, err, &redelivery)
+	assert.Contains(t, err.Error(), "1 of 3 events are open")
+	assert.ElementsMatch(t, []string{"one", "two"}, d.deadLetters.messages)
+}
+
+// pickyQueue refuses a whole request for one of its messages, as MNS does.
+type pickyQueue struct{ *fakeQueue }
+
+func (q *pickyQueue) Send(ctx context.Context, bodies []string) []error {
+	for _, body := range bodies {
+		if body == "too large" {
+			answers := make([]error, len(bodies))
+			for i := range answers {
+				answers[i] = permanent("InvalidArgument")
+			}
+			return answers
+		}
+	}
+	return q.fakeQueue.Send(ctx, bodies)
 }
 
 func TestHandler_RetriesTransientFailures(t *testing.T) {
@@ -368,6 +483,14 @@ func TestHandler_KeepsToTheRequestRate(t *testing.T) {
 		_, err := d.Handle(t.Context(), "", batch(items(51)...))
 		require.NoError(t, err)
 		assert.InDelta(t, 5.0, time.Since(started).Seconds(), 0.2)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.MaxRequestsPerSecond = 1 })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := d.Handle(ctx, "", batch(items(40)...))
+		assert.Contains(t, err.Error(), "the time of the invocation is used up")
+		assert.NotContains(t, d.log.String(), "calling DBS again", "a turn that never comes is not waited for again and again")
 	})
 }
 

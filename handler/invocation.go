@@ -39,6 +39,7 @@ type invocation struct {
 	fault     error              // the first operator fault
 	byToken   map[string]*call   // the calls of this batch by ClientToken
 	seen      map[recordKey]bool // the events of this batch
+	ids       map[string]bool    // the ids of the results of this batch
 	attempts  int
 	throttled int
 }
@@ -47,7 +48,6 @@ type invocation struct {
 type delivery struct {
 	index int
 	event events.Event
-	key   recordKey
 	id    string // of its result
 }
 
@@ -71,6 +71,7 @@ func newInvocation(calls, publishing context.Context, h *Handler, log *slog.Logg
 		pacer:   pacer{limiter: h.limiter},
 		byToken: make(map[string]*call),
 		seen:    make(map[recordKey]bool),
+		ids:     make(map[string]bool),
 	}
 	in.waiting, in.stop = context.WithCancelCause(calls)
 	in.results = newOutbox(publishing, h.results)
@@ -148,40 +149,66 @@ func (in *invocation) take(index int, event events.Event, decodeErr error, submi
 	switch {
 	case malformed != nil && event.ByHand:
 		return &EventError{Reason: malformed}
-	case malformed == nil && event.DryRun:
-		in.dryRun(event)
-		return nil
 	case malformed == nil && event.Ignored():
 		in.ignore(index, event)
 		return nil
+	case malformed == nil && event.DryRun:
+		in.dryRun(event)
+		return nil
 	}
 
-	d := delivery{index: index, event: event, key: keyOf(event, malformed == nil), id: event.ResultID()}
-	if in.seen[d.key] {
-		in.alreadyDone(d, events.NewResultData(event), "repeated in the batch")
-		return nil
+	d := delivery{index: index, event: event, id: event.ResultID()}
+	keys := []recordKey{failedKey(event)}
+	if malformed == nil {
+		keys = append(keys, createdKey(event))
 	}
-	in.seen[d.key] = true
-	if data, ok := in.record.get(d.key); ok {
-		in.alreadyDone(d, data, "done by an earlier invocation")
-		return nil
+	for _, key := range keys {
+		if in.seen[key] {
+			in.alreadyDone(d, events.NewResultData(event), "repeated in the batch")
+			return nil
+		}
+	}
+	for _, key := range keys {
+		in.seen[key] = true
+	}
+	if in.ids[d.id] {
+		d.id = event.OwnResultID()
+	}
+	in.ids[d.id] = true
+	for _, key := range keys {
+		if data, ok := in.record.get(key); ok {
+			in.remember(event.Request, data)
+			in.alreadyDone(d, data, "done by an earlier invocation")
+			return nil
+		}
 	}
 	if malformed != nil {
 		in.reject(d, *malformed)
 		return nil
 	}
 
-	c, waits := in.join(d)
+	c, joined := in.join(d)
 	switch {
 	case c == nil:
-		// The event ID may already name the other event's result.
-		d.id = event.BodyID()
 		in.reject(d, events.Error{Code: events.CodeConflict,
-			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID of its own"})
-	case !waits:
+			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID, or a ClientToken, of its own"})
+	case !joined:
 		submit(c)
 	}
 	return nil
+}
+
+// remember takes a task that an earlier invocation created for a call of this
+// batch, so that its token stays taken.
+func (in *invocation) remember(request events.Request, data events.ResultData) {
+	if data.BackupSetDownloadTaskID == "" {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.byToken[request.ClientToken] == nil {
+		in.byToken[request.ClientToken] = &call{request: request, done: true, task: Task{ID: data.BackupSetDownloadTaskID, RequestID: data.RequestID}}
+	}
 }
 
 // join returns the call for a delivery's token and whether it was there already;
@@ -292,7 +319,8 @@ func (in *invocation) fail(d delivery, data events.ResultData, c *call) {
 		in.publish(d, outcomeFailed, data, c)
 		return
 	}
-	if _, buried := in.buried.get(d.key); buried {
+	key := failedKey(d.event)
+	if _, buried := in.buried.get(key); buried {
 		in.publish(d, outcomeFailed, data, c)
 		return
 	}
@@ -301,7 +329,7 @@ func (in *invocation) fail(d delivery, data events.ResultData, c *call) {
 			in.unpublished(d, "dead letter", err, c)
 			return
 		}
-		in.buried.put(d.key, data)
+		in.buried.put(key, data)
 		in.publish(d, outcomeFailed, data, c)
 	}})
 }
@@ -309,12 +337,18 @@ func (in *invocation) fail(d delivery, data events.ResultData, c *call) {
 // publish sends the result, and counts the event as done once it is published.
 func (in *invocation) publish(d delivery, outcome string, data events.ResultData, c *call) {
 	result := events.NewResult(d.id, d.event, in.config.Source, time.Now(), data)
+	data = result.Data // bounded, whatever the service answered
 	in.results.add(message{body: in.config.ResultEncoding.Encode(result), done: func(err error) {
 		if err != nil {
 			in.unpublished(d, "result", err, c)
 			return
 		}
-		in.record.put(d.key, data)
+		switch {
+		case outcome == outcomeCreated:
+			in.record.put(createdKey(d.event), data)
+		case !d.event.ByHand: // a person may mend the cause and try again
+			in.record.put(failedKey(d.event), data)
+		}
 		in.done(d, outcome, data, c)
 	}})
 }
@@ -363,7 +397,11 @@ func (in *invocation) ignore(index int, event events.Event) {
 	in.summary.Ignored++
 	in.entry(index, outcomeIgnored, events.NewResultData(event))
 	in.mu.Unlock()
-	in.log.LogAttrs(in.calls, slog.LevelInfo, "event ignored: the backup set is not complete",
+	level := slog.LevelInfo
+	if !slices.Contains([]string{"INIT", "FILLING", "UNCOMPLETED"}, event.BackupStatus) {
+		level = slog.LevelWarn // a status that DBS does not document
+	}
+	in.log.LogAttrs(in.calls, level, "event ignored: the backup set is not complete",
 		slog.String("eventId", events.Truncate(event.ResultID(), 256)),
 		slog.String("backupStatus", events.Truncate(event.BackupStatus, 64)))
 }

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"sync"
 
 	"increment-backup-download/events"
@@ -10,22 +11,24 @@ import (
 // recordKey identifies an event across deliveries.
 type recordKey [sha256.Size]byte
 
-// keyOf returns the key of an event whose outcome follows from its request, or,
-// where it cannot be understood, from its body.
-func keyOf(event events.Event, understood bool) recordKey {
+// createdKey is the key of an event that a task was created for. Whoever sends it
+// again, the task is there.
+func createdKey(event events.Event) recordKey {
+	request := event.Request
+	return keyOf("created", event.ResultID(), request.ClientToken, request.BackupSetID, request.BackupSetName, request.BackupSetDataFormat)
+}
+
+// failedKey is the key of a message that failed for good. A person who sends its
+// body once more, having mended the cause, sends another message.
+func failedKey(event events.Event) recordKey {
+	return keyOf("failed", event.ResultID(), event.MessageID, event.Body)
+}
+
+func keyOf(parts ...string) recordKey {
 	hash := sha256.New()
-	part := func(s string) {
-		hash.Write([]byte(s))
-		hash.Write([]byte{0})
-	}
-	part(event.ResultID())
-	if understood {
-		part(event.Request.ClientToken)
-		part(event.Request.BackupSetID)
-		part(event.Request.BackupSetName)
-		part(event.Request.BackupSetDataFormat)
-	} else {
-		part(event.Body)
+	for _, part := range parts {
+		hash.Write(binary.AppendUvarint(nil, uint64(len(part))))
+		hash.Write([]byte(part))
 	}
 	return recordKey(hash.Sum(nil))
 }

@@ -3,7 +3,8 @@ package handler
 import "increment-backup-download/events"
 
 // Summary is what the invocation answers: what became of the events of its
-// payload. The counts but Events add up to Events unless events are open.
+// payload. The other counts add up to Events unless events are open or it was a
+// dry run.
 type Summary struct {
 	Events      int `json:"events"`      // messages in the payload
 	Created     int `json:"created"`     // a task created and its result published

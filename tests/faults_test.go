@@ -30,12 +30,16 @@ var (
 func TestChaos(t *testing.T) {
 	cloud, instance := deploy(t, map[string]string{"LOG_LEVEL": "warn"})
 	cloud.Timeout = 3 * time.Second
+	events := *chaosEvents
+	if harness.RaceEnabled() {
+		events /= 4 // the race detector makes the process that much slower
+	}
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	t.Logf("replay with: go test ./tests -run TestChaos -chaos.seed %d -chaos.events %d", seed, *chaosEvents)
-	report, err := harness.Scenario{Events: *chaosEvents, Seed: seed, Mixed: true, FaultRate: 0.2, Kills: true}.Run(t.Context(), cloud, instance)
+	t.Logf("replay with: go test ./tests -run TestChaos -chaos.seed %d -chaos.events %d", seed, events)
+	report, err := harness.Scenario{Events: events, Seed: seed, Mixed: true, FaultRate: 0.2, Kills: true}.Run(t.Context(), cloud, instance)
 	t.Log(report)
 	require.NoError(t, err)
 	assert.Empty(t, report.Violations)
@@ -100,18 +104,18 @@ func TestCrashPoints(t *testing.T) {
 			var instance *harness.Instance
 			var ready sync.WaitGroup
 			ready.Add(1)
-			kills := 0
+			var kills atomic.Int32
 			arrange(cloud, func() {
 				ready.Wait()
 				instance.Kill()
-				kills++
+				kills.Add(1)
 			})
 			instance = startInstance(t, cloud, nil)
 			ready.Done()
 			report, err := harness.Scenario{Events: 48, Seed: 1, Mixed: true}.Run(t.Context(), cloud, instance)
 			require.NoError(t, err)
 			assert.Empty(t, report.Violations)
-			assert.Equal(t, 1, kills)
+			assert.EqualValues(t, 1, kills.Load())
 			assert.Equal(t, 1, report.FailedDeliveries)
 		})
 	}

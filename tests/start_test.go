@@ -31,6 +31,10 @@ func TestStart_OutsideFunctionComputeSaysWhatItIs(t *testing.T) {
 	assert.Zero(t, status)
 	assert.Contains(t, help, "go run ./tests/local")
 	assert.Contains(t, help, "RESULT_QUEUE")
+
+	status, output = run(t, nil, "deploy")
+	assert.Equal(t, 2, status)
+	assert.Contains(t, output, "no arguments but -h")
 }
 
 func TestStart_AWrongSettingEndsItWithAllMistakesNamed(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 // logarithmic, beside a straight line through the largest batch.
 func draw(path string, doc document) error {
 	var measured, linear chart.ContinuousSeries
-	measured.Name, linear.Name = "measured", "linear"
+	measured.Name, linear.Name = "one invocation, services answering at once", "linear"
 	measured.Style = chart.Style{StrokeColor: drawing.ColorFromHex("1f6feb"), StrokeWidth: 3, DotColor: drawing.ColorFromHex("1f6feb"), DotWidth: 4}
 	linear.Style = chart.Style{StrokeColor: drawing.ColorFromHex("8b949e"), StrokeWidth: 1, StrokeDashArray: []float64{4, 4}}
 	var events []chart.Tick
@@ -28,17 +28,15 @@ func draw(path string, doc document) error {
 		events = append(events, chart.Tick{Value: x, Label: strconv.Itoa(p.X)})
 	}
 	var times []chart.Tick
-	for power := -2.0; power <= 4; power++ {
+	for power := -1.0; power <= 4; power++ {
 		times = append(times, chart.Tick{Value: power, Label: fmt.Sprintf("%g ms", math.Pow(10, power))})
 	}
 	picture := chart.Chart{
-		Title:      "One invocation, services answering at once",
-		TitleStyle: chart.Style{FontSize: 12},
 		Width:      720,
 		Height:     400,
 		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}, FillColor: drawing.ColorWhite},
 		XAxis:      chart.XAxis{Name: "events in the batch", Ticks: events},
-		YAxis:      chart.YAxis{Name: "time", Ticks: times, Range: &chart.ContinuousRange{Min: -2, Max: 4}},
+		YAxis:      chart.YAxis{Name: "time of the invocation", Ticks: times, Range: &chart.ContinuousRange{Min: -1, Max: 4}},
 		Series:     []chart.Series{linear, measured},
 	}
 	picture.Elements = []chart.Renderable{chart.LegendThin(&picture)}

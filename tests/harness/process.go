@@ -45,7 +45,7 @@ func Build(ctx context.Context, folder, target string) (string, error) {
 	executable := filepath.Join(folder, filepath.Base(target))
 	arguments := []string{"build", "-trimpath", "-mod=readonly", "-ldflags=-s -w", "-o", executable}
 	environment := append(os.Environ(), "CGO_ENABLED=0")
-	if raceEnabled() {
+	if RaceEnabled() {
 		arguments = append(arguments, "-race")
 		environment = append(environment, "CGO_ENABLED=1")
 	}
@@ -57,7 +57,8 @@ func Build(ctx context.Context, folder, target string) (string, error) {
 	return executable, nil
 }
 
-func raceEnabled() bool {
+// RaceEnabled reports whether this process was built with the race detector.
+func RaceEnabled() bool {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return false
