@@ -156,6 +156,10 @@ func TestDecoder_IgnoresABackupSetThatIsNotComplete(t *testing.T) {
 		assert.Equal(t, ignored, all[0].event.Ignored(), status)
 	}
 
+	bare := decode(t, []byte(`{"BackupSetJobId":"a","BackupStatus":"INIT"}`))
+	require.NoError(t, bare[0].err, "what is missing still may come with its completion")
+	assert.True(t, bare[0].event.Ignored())
+
 	parameters := decode(t, []byte(`{"BackupSetId":"a","BackupSetName":"b","BackupStatus":"FILLING"}`))
 	require.NoError(t, parameters[0].err)
 	assert.False(t, parameters[0].event.Ignored(), "BackupStatus is a list item's field")

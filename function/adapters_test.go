@@ -198,6 +198,30 @@ func TestDBS_OpensNoMoreConnectionsThanItMay(t *testing.T) {
 	assert.LessOrEqual(t, s.dbsServer.Connections().Accepted, 4)
 }
 
+// A server closes a connection that was idle just as the next request comes.
+func TestAdapters_AStaleConnectionIsNoFailure(t *testing.T) {
+	for kind, fault := range map[string]standin.Kind{"closed": standin.Close, "reset": standin.Reset} {
+		t.Run(kind, func(t *testing.T) {
+			s := start(t)
+			for i := range 5 {
+				request := example
+				request.ClientToken = strconv.Itoa(i)
+				if i > 0 { // there is an idle connection
+					s.dbsFaults.SetPlan(standin.Script(&standin.Fault{Kind: fault}))
+					s.mnsFaults.SetPlan(standin.Script(&standin.Fault{Kind: fault}))
+				}
+				_, err := s.tasks.CreateTask(invocation(t, s.key), request)
+				require.NoError(t, err)
+				require.NoError(t, s.queue.Send(invocation(t, s.key), []string{strings.Repeat("x", 9000)})[0])
+			}
+			assert.Equal(t, 4, s.dbsFaults.Met())
+			assert.Equal(t, 4, s.mnsFaults.Met())
+			assert.Len(t, s.dbs.Tasks(), 5)
+			assert.Len(t, s.mns.Messages("results"), 5)
+		})
+	}
+}
+
 func TestAdapters_NoRedirectTakesTheTokenElsewhere(t *testing.T) {
 	var elsewhere atomic.Int32
 	other, err := standin.Start(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))

@@ -254,14 +254,14 @@ func mnsKind(code string, status int) (kind handler.Kind, throttled bool) {
 
 // mnsHint says what the operator can do about an operator fault.
 func mnsHint(code, queue string) string {
-	switch {
-	case code == "QueueNotExist":
+	switch code {
+	case "QueueNotExist":
 		return "queue " + queue + " does not exist: create it, or correct RESULT_QUEUE or DEAD_LETTER_QUEUE"
-	case code == "TimeExpired":
+	case "TimeExpired":
 		return "the clock of the instance is off"
-	case code == "AccessDenied":
+	case "AccessDenied":
 		return "allow mns:SendMessage on queue " + queue + " to the function's role (function/ram-policy.json)"
-	case code == "InvalidRequestURL", code == "InvalidQueueName", code == "QueueNameLengthError":
+	case "InvalidRequestURL", "InvalidQueueName", "QueueNameLengthError":
 		return "queue " + queue + " cannot be addressed: check its name and MNS_ENDPOINT"
 	}
 	return "the credentials or the signature were refused for queue " + queue + ": check the function's role"

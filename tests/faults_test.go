@@ -212,7 +212,18 @@ func TestFunction_SurvivesFreezeAndThaw(t *testing.T) {
 	for name, reset := range map[string]bool{"closed by FIN": false, "closed by RST": true} {
 		t.Run(name, func(t *testing.T) {
 			cloud, instance := deploy(t, map[string]string{"LOG_LEVEL": "debug"})
-			for round := range 5 {
+			for round := range 20 {
+				if round > 0 {
+					require.NoError(t, instance.Process().Signal(syscall.SIGSTOP))
+					idle := 0
+					require.Eventually(t, func() bool {
+						idle += cloud.DBSServer.CloseIdle(reset) + cloud.MNSServer.CloseIdle(reset)
+						return idle >= 2 && cloud.DBSServer.Connections().Open+cloud.MNSServer.Connections().Open == 0
+					}, 10*time.Second, time.Millisecond)
+					// The thaw comes with the next batch: the process wakes up to both
+					// the payload and the news of its connections.
+					time.AfterFunc(5*time.Millisecond, func() { _ = instance.Process().Signal(syscall.SIGCONT) })
+				}
 				// Other IDs in each round, or there would be nothing to do.
 				payload := strings.ReplaceAll(batch(100), "event-", fmt.Sprintf("round-%d-", round))
 				s, err := invoke(t, cloud, payload)
@@ -221,14 +232,6 @@ func TestFunction_SurvivesFreezeAndThaw(t *testing.T) {
 				calls, _ := cloud.DBS.Calls("")
 				require.Equal(t, (round+1)*100, calls, "no call is repeated")
 				require.Len(t, cloud.MNS.Messages(harness.ResultQueue), (round+1)*100, "no result is published twice")
-
-				require.NoError(t, instance.Process().Signal(syscall.SIGSTOP))
-				idle := 0
-				require.Eventually(t, func() bool {
-					idle += cloud.DBSServer.CloseIdle(reset) + cloud.MNSServer.CloseIdle(reset)
-					return idle >= 2 && cloud.DBSServer.Connections().Open+cloud.MNSServer.Connections().Open == 0
-				}, 10*time.Second, time.Millisecond)
-				require.NoError(t, instance.Process().Signal(syscall.SIGCONT))
 			}
 			assert.NotContains(t, instance.Output.String(), `"error"`)
 			assert.NotContains(t, instance.Output.String(), "calling DBS again")
