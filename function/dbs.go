@@ -24,6 +24,9 @@ import (
 // userAgent names the function to the services, behind the SDK's own words.
 const userAgent = "increment-backup-download"
 
+// dbsWriteBuffer holds any usual call: it has no body.
+const dbsWriteBuffer = 4 << 10
+
 // dbsClient calls DBS through the generic OpenAPI client. It is safe for
 // concurrent use.
 type dbsClient struct {

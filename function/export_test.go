@@ -17,11 +17,11 @@ type AccessKey = accessKey
 func NewAccessKey(id, secret, token string) *AccessKey { return &accessKey{id, secret, token} }
 
 func NewDBS(endpoint string, connections int, fallback *AccessKey) handler.TaskCreator {
-	return &dbsClient{endpoint: mustParse(endpoint), http: newHTTPClient(connections), fallback: fallback}
+	return &dbsClient{endpoint: mustParse(endpoint), http: newHTTPClient(connections, dbsWriteBuffer), fallback: fallback}
 }
 
 func NewQueue(endpoint, name string, fallback *AccessKey) handler.Queue {
-	return &mnsQueue{endpoint: mustParse(endpoint), name: name, http: newHTTPClient(mnsConnections), fallback: fallback}
+	return &mnsQueue{endpoint: mustParse(endpoint), name: name, http: newHTTPClient(mnsConnections, mnsWriteBuffer), fallback: fallback}
 }
 
 func mustParse(endpoint string) *url.URL {

@@ -84,8 +84,8 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 
 // assemble connects the handler to the services.
 func assemble(s settings, log *slog.Logger) *handler.Handler {
-	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newHTTPClient(s.concurrency), fallback: s.fallback}
-	mnsHTTP := newHTTPClient(mnsConnections)
+	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newHTTPClient(s.concurrency, dbsWriteBuffer), fallback: s.fallback}
+	mnsHTTP := newHTTPClient(mnsConnections, mnsWriteBuffer)
 	queue := func(name string) *mnsQueue {
 		return &mnsQueue{endpoint: s.mnsEndpoint, name: name, http: mnsHTTP, fallback: s.fallback}
 	}

@@ -16,8 +16,10 @@ import (
 const maxAnswer = 1 << 20
 
 // newHTTPClient returns a client that keeps up to the given number of connections
-// to its one host, and opens no more.
-func newHTTPClient(connections int) *http.Client {
+// to its one host, and opens no more. A request of up to writeBuffer bytes is
+// written at once: only then can net/http tell, on a stale connection, that the
+// server has not had it.
+func newHTTPClient(connections, writeBuffer int) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
@@ -27,6 +29,7 @@ func newHTTPClient(connections int) *http.Client {
 			MaxConnsPerHost:     connections,
 			MaxIdleConnsPerHost: connections,
 			IdleConnTimeout:     60 * time.Second,
+			WriteBufferSize:     writeBuffer,
 			DisableCompression:  true,
 		},
 		// A redirect would carry the security token to another host.

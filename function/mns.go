@@ -27,8 +27,12 @@ import (
 // service refuses its zero value.
 const mnsPriority = 8
 
-// mnsConnections bounds the connections to MNS: those of two outboxes.
-const mnsConnections = 8
+// The connections to MNS are those of two outboxes. A usual batch of results has
+// some 15 KB of XML.
+const (
+	mnsConnections = 8
+	mnsWriteBuffer = 64 << 10
+)
 
 // mnsQueue publishes to one queue through the MNS SDK. It is safe for concurrent
 // use.
