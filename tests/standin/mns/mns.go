@@ -157,11 +157,16 @@ func messageNotExist() *refusal {
 	return &refusal{http.StatusNotFound, "MessageNotExist", "Message not exist."}
 }
 
+// requestIDHeader is in lower case on the wire.
+const requestIDHeader = "x-mns-request-id"
+
 // namespace is the one that the real service writes, without a slash at its end.
 const namespace = "http://mns.aliyuncs.com/doc/v1"
 
 // WriteError answers with an error of the service.
 func (s *Service) WriteError(w http.ResponseWriter, status int, code, message string) {
+	requestID := standin.Random(24)
+	w.Header()[requestIDHeader] = []string{requestID}
 	writeXML(w, status, struct {
 		XMLName   xml.Name `xml:"Error"`
 		Namespace string   `xml:"xmlns,attr"`
@@ -169,7 +174,7 @@ func (s *Service) WriteError(w http.ResponseWriter, status int, code, message st
 		Message   string
 		RequestID string `xml:"RequestId"`
 		HostID    string `xml:"HostId"`
-	}{Namespace: namespace, Code: code, Message: message, RequestID: w.Header().Get("x-mns-request-id"), HostID: "http://" + s.AccountID + ".mns." + s.Region + ".aliyuncs.com"})
+	}{Namespace: namespace, Code: code, Message: message, RequestID: requestID, HostID: "http://" + s.AccountID + ".mns." + s.Region + ".aliyuncs.com"})
 }
 
 // WriteThrottle answers as the service does over its rate limit. It knows no wait
@@ -194,7 +199,7 @@ var queueName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]*$`)
 
 // ServeHTTP answers one request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header()["x-mns-request-id"] = []string{standin.Random(24)}
+	w.Header()[requestIDHeader] = []string{standin.Random(24)}
 	w.Header().Set("x-mns-version", "2015-06-06")
 	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<20))
 	if err != nil {

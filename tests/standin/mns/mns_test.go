@@ -213,7 +213,7 @@ func TestService_RefusesWithTheServicesCodes(t *testing.T) {
 			status, body := c.call.send(t, server, key)
 			assert.Equal(t, c.status, status, body)
 			assert.Contains(t, body, "<Code>"+c.code+"</Code>")
-			assert.Contains(t, body, "<RequestId>")
+			assert.Regexp(t, "<RequestId>[0-9A-F]{24}</RequestId>", body)
 			assert.Contains(t, body, "<HostId>")
 		})
 	}
