@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -408,6 +411,28 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 	_, err = function.NewDBS("http://127.0.0.1:1", 1, noKey).CreateTask(t.Context(), example)
 	assert.Equal(t, "NoCredentials", classified(t, err).Code)
 	assert.Equal(t, "NoCredentials", classified(t, function.NewQueue("http://127.0.0.1:1", "q", noKey).Send(t.Context(), []string{"x"})[0]).Code)
+}
+
+func TestAssembled_NothingGrowsOverAThousandInvocations(t *testing.T) {
+	s := start(t)
+	s.mns.AddQueue("dead-letters", mns.Defaults())
+	h, err := function.Assemble(environment("MNS_ENDPOINT="+s.mnsServer.URL, "DBS_ENDPOINT="+s.dbsServer.URL, "LOG_LEVEL=error"), io.Discard)
+	require.NoError(t, err)
+	handle := func(round int) {
+		payload := fmt.Sprintf(`[{"messageId":"%d-1","messageBody":"{\"BackupSetJobId\":\"a\",\"BackupSetId\":\"b\"}"},{"messageId":"%d-2","messageBody":"x"}]`, round, round)
+		_, err := h.Handle(invocation(t, s.key), "", []byte(payload))
+		require.NoError(t, err)
+	}
+	for round := range 20 {
+		handle(round)
+	}
+	before := runtime.NumGoroutine()
+	for round := range 1000 {
+		handle(100 + round)
+	}
+	// A few connections more, of both sides, and no more than that.
+	assert.LessOrEqual(t, runtime.NumGoroutine(), before+30)
+	assert.LessOrEqual(t, s.dbsServer.Connections().Accepted+s.mnsServer.Connections().Accepted, 16+8)
 }
 
 func TestAssembled_HandlesABatchThroughBothServices(t *testing.T) {

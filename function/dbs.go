@@ -289,13 +289,7 @@ func dbsKind(code string, status int) (kind handler.Kind, throttled bool) {
 	case starts("Param.NotFound", "InvalidParameter", "Missing", "IdempotentParameterMismatch", "InvalidJobId"):
 		return handler.Permanent, false
 	}
-	switch status {
-	case http.StatusTooManyRequests:
-		return handler.Transient, true
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return handler.OperatorFault, false
-	}
-	return handler.Transient, false
+	return statusKind(status)
 }
 
 // credentialCode reports whether a code of the API gateway is about the

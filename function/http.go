@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"increment-backup-download/handler"
 )
 
 // maxAnswer bounds what is read of an answer. Those of DBS and MNS have a few
@@ -80,4 +82,15 @@ func exchange(client *http.Client, request *http.Request) (answer, error) {
 		return answer{}, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
 	}
 	return answer{status: response.StatusCode, header: response.Header, body: body}, nil
+}
+
+// statusKind classifies an answer whose code is not known.
+func statusKind(status int) (kind handler.Kind, throttled bool) {
+	switch status {
+	case http.StatusTooManyRequests:
+		return handler.Transient, true
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return handler.OperatorFault, false
+	}
+	return handler.Transient, false
 }

@@ -247,13 +247,7 @@ func mnsKind(code string, status int) (kind handler.Kind, throttled bool) {
 	case "InvalidArgument", "MalformedXML", "InvalidQueryString":
 		return handler.Permanent, false
 	}
-	switch status {
-	case http.StatusTooManyRequests:
-		return handler.Transient, true
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return handler.OperatorFault, false
-	}
-	return handler.Transient, false
+	return statusKind(status)
 }
 
 // mnsHint says what the operator can do about an operator fault.
