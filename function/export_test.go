@@ -61,6 +61,8 @@ func AccessKeyOf(ctx context.Context, fallback *AccessKey) (*AccessKey, error) {
 	return accessKeyOf(ctx, fallback)
 }
 
+func LimitMemory(megabytes int) { limitMemory(megabytes) }
+
 // Assemble makes a handler of an environment, as Run does.
 func Assemble(getenv func(string) string, log io.Writer) (*handler.Handler, error) {
 	s, err := readSettings(getenv)

@@ -64,10 +64,7 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 	if err != nil {
 		return &SettingsError{mistakes: err}
 	}
-	if s.memoryMB > 0 {
-		// The rest is for what the Go runtime does not count.
-		debug.SetMemoryLimit(int64(s.memoryMB) << 20 / 10 * 9)
-	}
+	limitMemory(s.memoryMB)
 	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
 	h := assemble(s, log)
 	fc.Start(func(ctx context.Context, payload []byte) (handler.Summary, error) {
@@ -80,6 +77,15 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 		return h.Handle(invocation, requestID, payload)
 	})
 	return errors.New("the Function Compute runtime returned")
+}
+
+// limitMemory makes the garbage collector keep within an instance of the given
+// size, of which a tenth is left for what the Go runtime does not count. Without a
+// size there is no limit.
+func limitMemory(megabytes int) {
+	if megabytes > 0 {
+		debug.SetMemoryLimit(int64(megabytes) << 20 / 10 * 9)
+	}
 }
 
 // assemble connects the handler to the services.

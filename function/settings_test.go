@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -108,6 +109,17 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		err := function.Run(environment("MNS_ENDPOINT=htt://user:hunter2@x", "DBS_ENDPOINT=https://user:hunter2@x"), io.Discard)
 		assert.NotContains(t, err.Error(), "hunter2")
 	})
+}
+
+func TestLimitMemory_FollowsTheInstance(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	function.LimitMemory(0)
+	assert.Equal(t, before, debug.SetMemoryLimit(-1))
+	function.LimitMemory(128)
+	limit := debug.SetMemoryLimit(-1)
+	assert.Less(t, limit, int64(128<<20))
+	assert.Greater(t, limit, int64(100<<20))
 }
 
 func TestRun_OutsideFunctionComputeSaysWhatItIs(t *testing.T) {
