@@ -687,7 +687,7 @@ func TestHandler_RedeliveryDoesOnlyWhatIsMissing(t *testing.T) {
 		assert.Equal(t, 1, d.dbs.total-calls, "DBS calls")
 		assert.Equal(t, 1, len(d.results.messages)-messages, "results")
 		assert.Len(t, d.deadLetters.messages, dead, "dead letters")
-		assert.Equal(t, "task-1", summary.Results[0].BackupSetDownloadTaskID[:6], "what is known of the earlier outcome")
+		assert.Equal(t, d.dbs.tasks["event-0"], summary.Results[0].BackupSetDownloadTaskID, "what is known of the earlier outcome")
 
 		// A new instance has lost the record: it repeats, without a second task.
 		d.restart(nil)
