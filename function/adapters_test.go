@@ -84,7 +84,7 @@ func TestDBS_SendsTheRequestUnderItsOwnNames(t *testing.T) {
 	task, err := s.tasks.CreateTask(invocation(t, s.key), example)
 	require.NoError(t, err)
 	assert.NotEmpty(t, task.RequestID)
-	assert.Equal(t, []dbs.Task{{ID: task.ID, ClientToken: "token ~1/+&=", BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000054", BackupSetDataFormat: "SQL"}}, s.dbs.Tasks())
+	assert.Equal(t, []dbs.Task{{ID: task.ID, ClientToken: "token ~1/+&=", BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000054", BackupSetDataFormat: "SQL", AccessKeyID: s.key.ID}}, s.dbs.Tasks())
 
 	again, err := s.tasks.CreateTask(invocation(t, s.key), example)
 	require.NoError(t, err)
@@ -386,10 +386,18 @@ func TestCredentials_EachInvocationSignsWithItsOwn(t *testing.T) {
 			request.ClientToken = strconv.Itoa(i)
 			_, err := s.tasks.CreateTask(invocation(t, key), request)
 			assert.NoError(t, err)
-			assert.NoError(t, s.queue.Send(invocation(t, key), []string{"x"})[0])
+			assert.NoError(t, s.queue.Send(invocation(t, key), []string{key.ID})[0])
 		})
 	}
 	wait.Wait()
+	for _, task := range s.dbs.Tasks() {
+		i, err := strconv.Atoi(task.ClientToken)
+		require.NoError(t, err)
+		assert.Equal(t, []string{first.ID, second.ID}[i%2], task.AccessKeyID)
+	}
+	for _, m := range s.mns.Messages("results") {
+		assert.Equal(t, m.Body, m.AccessKeyID)
+	}
 	s.keys.Remove(first.ID)
 	_, err := s.tasks.CreateTask(invocation(t, first), example)
 	assert.Equal(t, handler.OperatorFault, classified(t, err).Kind, "nothing is kept of an earlier invocation")

@@ -44,20 +44,23 @@ type deployment struct {
 			Triggers             []struct {
 				TriggerType   string `yaml:"triggerType"`
 				TriggerConfig struct {
-					TriggerEnable       bool   `yaml:"triggerEnable"`
-					AsyncInvocationType *bool  `yaml:"asyncInvocationType"`
-					EventRuleFilter     string `yaml:"eventRuleFilterPattern"`
+					TriggerEnable       bool  `yaml:"triggerEnable"`
+					AsyncInvocationType *bool `yaml:"asyncInvocationType"`
 					EventSourceConfig   struct {
 						EventSourceType       string `yaml:"eventSourceType"`
 						EventSourceParameters struct {
 							SourceMNSParameters struct {
-								RegionID  string `yaml:"RegionId"`
-								QueueName string `yaml:"QueueName"`
+								RegionID       string `yaml:"RegionId"`
+								QueueName      string `yaml:"QueueName"`
+								IsBase64Decode *bool  `yaml:"IsBase64Decode"`
 							} `yaml:"sourceMNSParameters"`
 						} `yaml:"eventSourceParameters"`
 					} `yaml:"eventSourceConfig"`
 					EventSinkConfig struct {
-						DeliveryOption struct{ Mode, EventSchema string } `yaml:"deliveryOption"`
+						DeliveryOption struct {
+							Mode        string
+							EventSchema string `yaml:"eventSchema"`
+						} `yaml:"deliveryOption"`
 					} `yaml:"eventSinkConfig"`
 					RunOptions struct {
 						Mode            string
@@ -126,8 +129,8 @@ func check(t *testing.T, text string) []string {
 			size += len(name) + len(s)
 		}
 		expect(size < 4096, "environment over 4 KB")
-		status, output2 := tryStart(t, settings)
-		expect(status == 0, "the function does not start: "+output2)
+		status, failure := tryStart(t, settings)
+		expect(status == 0, "the function does not start: "+failure)
 		_, usage := run(t, nil, "-h")
 		for name := range settings {
 			expect(strings.Contains(usage, "\n  "+name+" "), name+" is no setting")
@@ -135,7 +138,12 @@ func check(t *testing.T, text string) []string {
 
 		require.Len(t, props.Triggers, 1)
 		trigger := props.Triggers[0].TriggerConfig
-		source := trigger.EventSourceConfig.EventSourceParameters.SourceMNSParameters.QueueName
+		parameters := trigger.EventSourceConfig.EventSourceParameters.SourceMNSParameters
+		source := parameters.QueueName
+		expect(parameters.RegionID == d.Vars["region"], "region of the source queue")
+		expect(parameters.IsBase64Decode != nil && !*parameters.IsBase64Decode, "bodies are decoded on the way")
+		expect(trigger.EventSinkConfig.DeliveryOption.EventSchema == "CloudEvents", "event schema")
+		expect(props.FunctionName == d.Vars["functionName"], "function name")
 		expect(props.Triggers[0].TriggerType == "eventbridge" && trigger.TriggerEnable && trigger.EventSourceConfig.EventSourceType == "MNS", "trigger")
 		expect(trigger.AsyncInvocationType != nil && !*trigger.AsyncInvocationType, "asynchronous invocation")
 		expect(trigger.EventSinkConfig.DeliveryOption.Mode == "event-streaming" && trigger.RunOptions.Mode == "event-streaming", "event streaming")
@@ -199,35 +207,36 @@ func TestDeployment_LosesNothingAndStarts(t *testing.T) {
 func TestDeployment_EveryMistakeIsSeen(t *testing.T) {
 	content, err := os.ReadFile("../s.yaml")
 	require.NoError(t, err)
-	for name, c := range map[string]struct{ from, to string }{
-		"no dead-letter queue":     {"              deadLetterQueue:\n                Arn: acs:mns:${vars.region}:${config('AccountID')}:/queues/${vars.deadLetterQueue}\n", ""},
-		"another one":              {":/queues/${vars.deadLetterQueue}", ":/queues/${vars.resultQueue}"},
-		"no tolerance":             {"              errorsTolerance: ALL\n", ""},
-		"tolerance NONE":           {"errorsTolerance: ALL", "errorsTolerance: NONE"},
-		"few retries":              {"EXPONENTIAL_DECAY_RETRY", "BACKOFF_RETRY"},
-		"asynchronous":             {"asyncInvocationType: false", "asyncInvocationType: true"},
-		"a required setting":       {"        RESULT_QUEUE: ${vars.resultQueue}\n", ""},
-		"an unknown setting":       {"LOG_LEVEL: info", "LOGLEVEL: info"},
-		"a wrong setting":          {"LOG_LEVEL: info", "LOG_LEVEL: loud"},
-		"a number for a string":    {"LOG_LEVEL: info", "CONCURRENCY: 16"},
-		"the executable renamed":   {"-o target/bootstrap", "-o target/main"},
-		"the handler renamed":      {"handler: bootstrap", "handler: main"},
-		"one queue for two":        {"resultQueue: increment-backup-results", "resultQueue: backup-events"},
-		"too long":                 {"timeout: 300", "timeout: 600"},
-		"too much memory":          {"memorySize: 128", "memorySize: 512"},
-		"a role in capitals":       {"role: increment-backup-download", "role: Increment-Backup-Download"},
-		"an account ID":            {"${config('AccountID')}:role", "1234567890123456:role"},
-		"a variable nobody has":    {"${vars.sourceQueue}", "${vars.source}"},
-		"not static":               {"CGO_ENABLED=0 ", ""},
-		"another machine":          {"GOARCH=amd64", "GOARCH=arm64"},
-		"no logs":                  {"      logConfig: auto\n", ""},
-		"another runtime":          {"runtime: go1", "runtime: custom"},
-		"event mode, not a stream": {"                mode: event-streaming\n", "                mode: event-driven\n"},
+	for name, c := range map[string]struct{ from, to, finds string }{
+		"no dead-letter queue":     {"              deadLetterQueue:\n                Arn: acs:mns:${vars.region}:${config('AccountID')}:/queues/${vars.deadLetterQueue}\n", "", "dead-letter queue of the trigger"},
+		"another one":              {":/queues/${vars.deadLetterQueue}", ":/queues/${vars.resultQueue}", "dead-letter queue of the trigger"},
+		"no tolerance":             {"              errorsTolerance: ALL\n", "", "errorsTolerance"},
+		"tolerance NONE":           {"errorsTolerance: ALL", "errorsTolerance: NONE", "errorsTolerance"},
+		"few retries":              {"EXPONENTIAL_DECAY_RETRY", "BACKOFF_RETRY", "retry strategy"},
+		"asynchronous":             {"asyncInvocationType: false", "asyncInvocationType: true", "asynchronous invocation"},
+		"a required setting":       {"        RESULT_QUEUE: ${vars.resultQueue}\n", "", "RESULT_QUEUE is not set"},
+		"an unknown setting":       {"LOG_LEVEL: info", "LOGLEVEL: info", "LOGLEVEL is no setting"},
+		"a wrong setting":          {"LOG_LEVEL: info", "LOG_LEVEL: loud", "LOG_LEVEL is"},
+		"a number for a string":    {"LOG_LEVEL: info", "CONCURRENCY: 16", "CONCURRENCY is not a string"},
+		"the executable renamed":   {"-o target/bootstrap", "-o target/main", "the built file is not code/handler"},
+		"the handler renamed":      {"handler: bootstrap", "handler: main", "the built file is not code/handler"},
+		"one queue for two":        {"resultQueue: increment-backup-results", "resultQueue: backup-events", "three different queues"},
+		"too long":                 {"timeout: 300", "timeout: 600", "timeout beyond"},
+		"too much memory":          {"memorySize: 128", "memorySize: 512", "cpu and memory ratio"},
+		"a role in capitals":       {"role: increment-backup-download", "role: Increment-Backup-Download", "role"},
+		"an account ID":            {"${config('AccountID')}:role", "1234567890123456:role", "an account ID or a key"},
+		"a variable nobody has":    {"${vars.sourceQueue}", "${vars.source}", "a variable that vars does not define"},
+		"not static":               {"CGO_ENABLED=0 ", "", "the build lacks CGO_ENABLED=0"},
+		"another machine":          {"GOARCH=amd64", "GOARCH=arm64", "the build lacks GOARCH=amd64"},
+		"no logs":                  {"      logConfig: auto\n", "", "logConfig"},
+		"another runtime":          {"runtime: go1", "runtime: custom", "runtime"},
+		"event mode, not a stream": {"                mode: event-streaming\n", "                mode: event-driven\n", "event streaming"},
+		"decoded on the way":       {"IsBase64Decode: false", "IsBase64Decode: true", "bodies are decoded on the way"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(string(content), c.from, c.to, 1)
 			require.NotEqual(t, string(content), text, "nothing was changed")
-			assert.NotEmpty(t, check(t, text))
+			assert.Contains(t, strings.Join(check(t, text), "\n"), c.finds)
 		})
 	}
 }
@@ -297,7 +306,13 @@ func TestPolicy_GrantsWhatTheCodeNeedsAndNoMore(t *testing.T) {
 	}
 	t.Run("with one more", func(t *testing.T) {
 		unused, _ := use(t, bytes.Replace(document, []byte(`"mns:SendMessage"`), []byte(`["mns:SendMessage", "mns:ReceiveMessage"]`), 1))
-		assert.Equal(t, []string{"mns:ReceiveMessage"}, unused)
+		assert.Len(t, unused, 2, "on either queue")
+		assert.Contains(t, unused[0], "mns:ReceiveMessage on ")
+	})
+	t.Run("on one queue more", func(t *testing.T) {
+		third := []byte(`"Resource": [ "acs:mns:*:*:/queues/third/messages",`)
+		unused, _ := use(t, bytes.Replace(document, []byte(`"Resource": [`), third, 1))
+		assert.Equal(t, []string{"mns:SendMessage on acs:mns:*:*:/queues/third/messages"}, unused)
 	})
 	t.Run("trusts Function Compute only", func(t *testing.T) {
 		var trust struct {

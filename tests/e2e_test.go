@@ -112,7 +112,7 @@ func TestFunction_CrossesTheNamesOfAListItem(t *testing.T) {
 	require.NoError(t, err)
 	tasks := cloud.DBS.Tasks()
 	require.Len(t, tasks, 1)
-	assert.Equal(t, dbs.Task{ID: tasks[0].ID, BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000000", ClientToken: "event-0"}, tasks[0])
+	assert.Equal(t, dbs.Task{ID: tasks[0].ID, BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000000", ClientToken: "event-0", AccessKeyID: cloud.Key.ID}, tasks[0])
 }
 
 func TestFunction_OneBadMessageDoesNotHoldUpTheOthers(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 func run(t *testing.T, environment []string, arguments ...string) (status int, output string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), executable, arguments...)
-	command.Env = environment
+	command.Env = append([]string{}, environment...) // nil would be the test's own
 	text, err := command.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil {

@@ -71,13 +71,17 @@ func Faults() []standin.Fault {
 	}
 }
 
-// weighted repeats all faults but those that hang: each of these takes what is
-// left of the invocation's time.
-func weighted() []standin.Fault {
+// weighted repeats the faults that end a call, but those that hang: each of these
+// takes what is left of the invocation's time. DBS knows no batch to refuse in part.
+func weighted(batches bool) []standin.Fault {
 	all := Faults()
 	faults := all[:2:2]
 	for range 12 {
-		faults = append(faults, all[2:]...)
+		for _, f := range all[2:] {
+			if f.Kind != standin.Latency && (f.Kind != standin.Partial || batches) {
+				faults = append(faults, f)
+			}
+		}
 	}
 	return faults
 }
@@ -93,8 +97,8 @@ func (s Scenario) Run(ctx context.Context, c *Cloud, instance *Instance) (Report
 	}
 	report.Messages = len(c.MNS.Messages(SourceQueue))
 	if s.FaultRate > 0 {
-		c.DBSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+2, weighted()))
-		c.MNSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+3, weighted()))
+		c.DBSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+2, weighted(false)))
+		c.MNSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+3, weighted(true)))
 		defer c.DBSFaults.SetPlan(nil)
 		defer c.MNSFaults.SetPlan(nil)
 	}

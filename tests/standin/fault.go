@@ -118,6 +118,9 @@ func IsPartial(ctx context.Context) bool { return ctx.Value(partialKey{}) != nil
 
 // ServeHTTP serves a request as the plan says.
 func (f *Faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if counter, ok := f.service.(interface{ Arrived(*http.Request) }); ok {
+		counter.Arrived(r)
+	}
 	var fault *Fault
 	if plan := f.plan.Load(); plan != nil {
 		fault = (*plan)(r)

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Policy is a RAM policy that the stand-ins enforce, and that remembers which of
-// its actions were used. A nil Policy allows everything. It is safe for
+// Policy is a RAM policy that the stand-ins enforce, and that remembers what of it
+// was used. A nil Policy allows everything. It is safe for
 // concurrent use.
 type Policy struct {
 	statements []statement
@@ -55,27 +55,30 @@ func (p *Policy) Allows(action, resource string) bool {
 	allowed := false
 	for _, s := range p.statements {
 		pattern, ok := match(s.Action, action)
-		if _, on := match(s.Resource, resource); !ok || !on {
+		on, matches := match(s.Resource, resource)
+		if !ok || !matches {
 			continue
 		}
 		if s.Effect == "Deny" {
 			return false
 		}
 		allowed = true
-		p.used[pattern] = true
+		p.used[pattern+" on "+on] = true
 	}
 	return allowed
 }
 
-// Unused returns the actions that the policy allows and nothing has used.
+// Unused returns what the policy allows and nothing has used: "action on resource".
 func (p *Policy) Unused() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var unused []string
 	for _, s := range p.statements {
 		for _, action := range s.Action {
-			if !p.used[action] {
-				unused = append(unused, action)
+			for _, resource := range s.Resource {
+				if grant := action + " on " + resource; !p.used[grant] {
+					unused = append(unused, grant)
+				}
 			}
 		}
 	}

@@ -35,6 +35,8 @@ type Task struct {
 	BackupSetID         string
 	BackupSetName       string
 	BackupSetDataFormat string
+
+	AccessKeyID string // of the first call that asked for it
 }
 
 // Service is the stand-in. It honours ClientToken for ever, and is safe for
@@ -50,7 +52,7 @@ type Service struct {
 	mu     sync.Mutex
 	tasks  []Task
 	tokens map[string]int // index into tasks
-	calls  map[string]int // by ClientToken, refused ones included
+	calls  map[string]int // by ClientToken
 	total  int
 	nonces map[string]bool
 }
@@ -67,7 +69,16 @@ func (s *Service) Tasks() []Task {
 	return slices.Clone(s.tasks)
 }
 
-// Calls counts the well-signed calls, in all, and those for one ClientToken.
+// Arrived counts a call, whatever becomes of it. A server with faults in front of
+// the service tells it of each.
+func (s *Service) Arrived(r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total++
+	s.calls[r.URL.Query().Get("ClientToken")]++
+}
+
+// Calls counts the calls that arrived, in all, and those for one ClientToken.
 func (s *Service) Calls(token string) (total, forToken int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +129,11 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+	// authenticate has read it.
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	accessKeyID, _, _ := strings.Cut(credential, ",")
 	task := Task{
+		AccessKeyID:         accessKeyID,
 		ClientToken:         parameters.Get("ClientToken"),
 		BackupSetID:         parameters.Get("BackupSetId"),
 		BackupSetName:       parameters.Get("BackupSetName"),
@@ -143,8 +158,6 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Service) create(task Task) (Task, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.total++
-	s.calls[task.ClientToken]++
 	switch {
 	case task.BackupSetID == "":
 		return Task{}, &refusal{http.StatusBadRequest, "MissingBackupSetId", "BackupSetId is mandatory for this action."}
@@ -159,7 +172,7 @@ func (s *Service) create(task Task) (Task, *refusal) {
 	}
 	if i, ok := s.tokens[task.ClientToken]; ok && task.ClientToken != "" {
 		earlier := s.tasks[i]
-		task.ID = earlier.ID
+		task.ID, task.AccessKeyID = earlier.ID, earlier.AccessKeyID
 		if task != earlier {
 			return Task{}, &refusal{http.StatusBadRequest, "IdempotentParameterMismatch", "The request uses the same client token as a previous, but non-identical request."}
 		}

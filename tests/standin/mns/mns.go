@@ -195,7 +195,7 @@ func writeXML(w http.ResponseWriter, status int, document any) {
 }
 
 // queueName is what the service allows.
-var queueName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]*$`)
+var queueName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]*$`)
 
 // ServeHTTP answers one request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -255,9 +255,9 @@ func (s *Service) route(w http.ResponseWriter, r *http.Request, body []byte) *re
 		resource += "/messages"
 		switch r.Method {
 		case http.MethodPost:
-			action, serve = "mns:SendMessage", s.sendMessages
-			if standin.IsPartial(r.Context()) {
-				query["partial"] = "true"
+			action = "mns:SendMessage"
+			serve = func(w http.ResponseWriter, name string, _ map[string]string, body []byte) *refusal {
+				return s.sendMessages(w, r, name, body)
 			}
 		case http.MethodGet:
 			action, serve = "mns:ReceiveMessage", s.receiveMessages
@@ -574,7 +574,9 @@ type sentXML struct {
 	ReceiptHandle  string   `xml:",omitempty"`
 }
 
-func (s *Service) sendMessages(w http.ResponseWriter, name string, query map[string]string, body []byte) *refusal {
+func (s *Service) sendMessages(w http.ResponseWriter, r *http.Request, name string, body []byte) *refusal {
+	// authenticate has read it.
+	sender, _, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Authorization"), "MNS "), ":")
 	if s.Delay > 0 {
 		time.Sleep(s.Delay)
 	}
@@ -595,6 +597,7 @@ func (s *Service) sendMessages(w http.ResponseWriter, name string, query map[str
 			return refused
 		}
 		sent := one.send(q)
+		sent.AccessKeyID = sender
 		writeXML(w, http.StatusCreated, sentXML{Namespace: namespace, MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
 		return nil
 	}
@@ -618,12 +621,13 @@ func (s *Service) sendMessages(w http.ResponseWriter, name string, query map[str
 	}{Namespace: namespace}
 	status := http.StatusCreated
 	for i, m := range batch.Message {
-		if query["partial"] == "true" && i%2 == 1 {
+		if standin.IsPartial(r.Context()) && i%2 == 1 {
 			status = http.StatusInternalServerError
 			answer.Message = append(answer.Message, sentXML{ErrorCode: "InternalServerError", ErrorMessage: "InternalServerError"})
 			continue
 		}
 		sent := m.send(q)
+		sent.AccessKeyID = sender
 		answer.Message = append(answer.Message, sentXML{MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
 	}
 	writeXML(w, status, answer)

@@ -205,6 +205,7 @@ func TestService_RefusesWithTheServicesCodes(t *testing.T) {
 		"a wrong handle":      {call{method: "DELETE", path: path + "?ReceiptHandle=x"}, 400, "ReceiptHandleError"},
 		"no timeout":          {call{method: "PUT", path: path + "?ReceiptHandle=x"}, 400, "MissingVisibilityTimeout"},
 		"an underscore":       {call{method: "PUT", path: "/queues/a_b"}, 400, "InvalidQueueName"},
+		"a digit first":       {call{method: "PUT", path: "/queues/1a"}, 400, "InvalidQueueName"},
 		"a long name":         {call{method: "PUT", path: "/queues/" + strings.Repeat("a", 257)}, 400, "QueueNameLengthError"},
 		"visibility too long": {call{method: "PUT", path: "/queues/a", body: "<Queue><VisibilityTimeout>43201</VisibilityTimeout></Queue>"}, 400, "InvalidArgument"},
 		"another path":        {call{method: "GET", path: "/topics"}, 400, "InvalidRequestURL"},

@@ -56,6 +56,7 @@ type Message struct {
 	NextVisibleTime  int64
 	DequeueCount     int
 	Priority         int
+	AccessKeyID      string // of the sender; empty for Put
 
 	sequence int
 }
