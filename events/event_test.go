@@ -137,6 +137,20 @@ func TestDecoder_KeepsTheOriginalBodyByteForByte(t *testing.T) {
 	})
 }
 
+// A trigger that gives a batch up may dead-letter the CloudEvents around the
+// messages; sent to the source queue again, each is read as what it was.
+func TestDecoder_ReadsAMessageInsideAMessage(t *testing.T) {
+	inner := strings.TrimSpace(string(readFile(t, "event-mode.json")))
+	payload, err := json.Marshal([]any{map[string]any{"specversion": "1.0", "id": "new", "data": map[string]any{"messageId": "new", "messageBody": inner}}})
+	require.NoError(t, err)
+	all := decode(t, payload)
+	require.Len(t, all, 1)
+	require.NoError(t, all[0].err)
+	assert.Equal(t, "EB0A77CA8076444C35259077119C0001", all[0].event.ID, "the same event, the same token")
+	assert.Equal(t, "new", all[0].event.MessageID)
+	assert.Equal(t, inner, all[0].event.Body)
+}
+
 func TestDecoder_CarriesTheTraceparentOver(t *testing.T) {
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	assert.Equal(t, parent, decode(t, readFile(t, "eventbridge-queue.json"))[0].event.Traceparent)

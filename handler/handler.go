@@ -101,8 +101,8 @@ func New(config Config, tasks TaskCreator, results, deadLetters Queue, log *slog
 
 // Handle handles one payload of any shape that [events.Decoder] reads. requestID
 // is that of the invocation, for the log. Handle returns before the deadline of
-// ctx, and leaves no goroutine behind; every result that is finished by then is
-// published. Its error is a [*RedeliveryError], an [*OperatorFaultError] or an
+// ctx, which it needs to have an end, and leaves no goroutine behind; every result
+// that is finished by then is published. Its error is a [*RedeliveryError], an [*OperatorFaultError] or an
 // [*EventError]; the summary counts what was done in either case.
 func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) (Summary, error) {
 	started := time.Now()
@@ -135,6 +135,10 @@ func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) 
 		slog.Int("attempts", in.attempts),
 		slog.Int("throttled", in.throttled),
 		slog.Int64("durationMs", time.Since(started).Milliseconds()),
+	}
+	var service *ServiceError
+	if errors.As(err, &service) {
+		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))

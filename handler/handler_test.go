@@ -589,6 +589,8 @@ func TestHandler_StopsEarlyOnAnOperatorFault(t *testing.T) {
 			require.ErrorAs(t, err, &fault)
 			assert.Contains(t, err.Error(), "Forbidden.RAM")
 			assert.Contains(t, err.Error(), "mend it")
+			assert.Contains(t, d.log.String(), `"level":"ERROR","msg":"operator fault"`)
+			assert.Contains(t, d.log.String(), `"errCode":"Forbidden.RAM"`)
 			assert.LessOrEqual(t, d.dbs.total, 15, "calls behind the fault")
 			assert.Contains(t, d.results.results(t), "event-9", "what was in flight is published")
 			assert.Len(t, d.results.messages, summary.Created)

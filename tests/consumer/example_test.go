@@ -19,14 +19,14 @@ type result struct {
 	ID     string `json:"id"`
 	Type   string `json:"type"`
 	Data   struct {
-		BackupSetName           string
 		BackupSetDownloadTaskID string `json:"BackupSetDownloadTaskId"`
 		ErrCode                 string
 	} `json:"data"`
 }
 
 // Delivery is at-least-once: a consumer drops repeats by (source, id), and deletes
-// a message only when it is done with it.
+// a message only when it is done with it. One that sends dead letters again adds
+// the type: the later success may carry the id of the failure.
 //
 // The Go and Node SDKs hand a body over as it is. Those for Java, Python and PHP
 // decode base64 by default: set RESULT_ENCODING to base64 for them, or switch

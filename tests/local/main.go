@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -115,6 +117,10 @@ func parse(arguments []string) (options, error) {
 		return opts, fmt.Errorf("%q is not a flag", flags.Arg(0))
 	case given["events"] && (opts.events < 1 || opts.events > 1_000_000):
 		return opts, fmt.Errorf("-events %d: give a number from 1 to 1000000", opts.events)
+	case given["payload"] && opts.payload == "":
+		return opts, errors.New("-payload: name a file, or - for standard input")
+	case opts.keep && opts.json && (given["events"] || given["payload"]):
+		return opts, errors.New("-keep -json delivers nothing: leave -events and -payload out")
 	case given["events"] && given["payload"]:
 		return opts, errors.New("-events and -payload exclude each other")
 	case given["faults"] && (opts.faults < 0 || opts.faults > 0.9):
@@ -353,7 +359,9 @@ func (l *local) generate(ctx context.Context, cloud *harness.Cloud, instance *ha
 		report.Deliveries, report.FailedDeliveries, report.Kills, report.Faults, fmt.Sprintf("%.2f", report.Took.Seconds())})
 	t.Render()
 	if l.faults > 0 {
-		l.attempts(cloud)
+		if err := l.attempts(cloud); err != nil {
+			return false, err
+		}
 		l.say("Replay with: go run ./tests/local -events %d -faults %v -seed %d", l.events, l.faults, l.seed)
 	}
 	for _, violation := range report.Violations {
@@ -365,22 +373,38 @@ func (l *local) generate(ctx context.Context, cloud *harness.Cloud, instance *ha
 	return ok, nil
 }
 
-// attempts shows the events that DBS was called for most often.
-func (l *local) attempts(cloud *harness.Cloud) {
+// attempts shows how many calls to DBS the events took, and which took the most.
+func (l *local) attempts(cloud *harness.Cloud) error {
+	rows, err := l.rows(cloud)
+	if err != nil {
+		return err
+	}
 	counts := make(map[int]int)
 	highest := 0
-	for _, task := range cloud.DBS.Tasks() {
-		_, n := cloud.DBS.Calls(task.ClientToken)
-		counts[n]++
-		highest = max(highest, n)
+	var events []row
+	for _, r := range rows {
+		if r.Attempts > 0 {
+			counts[r.Attempts]++
+			highest = max(highest, r.Attempts)
+			events = append(events, r)
+		}
 	}
-	t := l.table("answered dbs calls for one token", "tokens")
+	t := l.table("attempts at dbs", "events")
 	for n := 1; n <= highest; n++ {
 		if counts[n] > 0 {
 			t.AppendRow(table.Row{n, counts[n]})
 		}
 	}
 	t.Render()
+
+	slices.SortFunc(events, func(a, b row) int { return cmp.Or(b.Attempts-a.Attempts, strings.Compare(a.EventID, b.EventID)) })
+	l.say("The events that took the most attempts:")
+	t = l.table("event id", "backup set", "outcome", "task id or reason", "attempts")
+	for _, r := range events[:min(len(events), 10)] {
+		t.AppendRow(table.Row{r.EventID, r.BackupSetName, r.Outcome, cmp.Or(r.TaskID, r.ErrCode), r.Attempts})
+	}
+	t.Render()
+	return nil
 }
 
 // rows reads what became of the events from the result queue, by event ID.
@@ -419,11 +443,7 @@ func (l *local) show(cloud *harness.Cloud, doc document) error {
 	if len(doc.Events) > 0 {
 		t := l.table("event id", "sample", "backup set", "outcome", "task id or reason")
 		for _, r := range doc.Events {
-			detail := r.TaskID
-			if detail == "" {
-				detail = r.ErrCode
-			}
-			t.AppendRow(table.Row{r.EventID, r.About, r.BackupSetName, r.Outcome, detail})
+			t.AppendRow(table.Row{r.EventID, r.About, r.BackupSetName, r.Outcome, cmp.Or(r.TaskID, r.ErrCode)})
 		}
 		t.SuppressEmptyColumns()
 		t.Render()
@@ -471,12 +491,13 @@ func (l *local) wait(ctx context.Context, cloud *harness.Cloud) error {
 		}
 	}
 	l.say("\nThe stand-ins run until you press Ctrl-C:")
-	l.say("  MNS              %s", cloud.MNSServer.URL)
-	l.say("  MNS for its Go SDK %s", mns.Endpoint(cloud.MNSServer.URL))
-	l.say("  DBS              %s", cloud.DBSServer.URL)
-	l.say("  AccessKeyId      %s", cloud.Key.ID)
-	l.say("  AccessKeySecret  %s", cloud.Key.Secret)
-	l.say("  SecurityToken    %s", cloud.Key.Token)
+	l.say("  MNS                 %s", cloud.MNSServer.URL)
+	l.say("  MNS for its Go SDK  %s", mns.Endpoint(cloud.MNSServer.URL))
+	l.say("  DBS                 %s", cloud.DBSServer.URL)
+	l.say("  AccessKeyId         %s", cloud.Key.ID)
+	l.say("  AccessKeySecret     %s", cloud.Key.Secret)
+	l.say("  SecurityToken       %s", cloud.Key.Token)
+	l.say("They take any client; nothing more is delivered to the function.")
 	<-ctx.Done()
 	return nil
 }

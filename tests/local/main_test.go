@@ -7,11 +7,15 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	sdk "github.com/aliyun/aliyun-mns-go-sdk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/tests/standin/mns"
 )
 
 func execute(t *testing.T, stdin string, arguments ...string) (status int, stdout, stderr string) {
@@ -89,7 +93,7 @@ func TestLocal_GeneratesEvents(t *testing.T) {
 	require.Zero(t, status, stderr)
 	assert.Contains(t, stdout, "seed 7")
 	assert.Contains(t, stdout, "REDELIVERIES")
-	assert.Contains(t, stdout, "ANSWERED DBS CALLS FOR ONE TOKEN")
+	assert.Contains(t, stdout, "ATTEMPTS AT DBS")
 	assert.Contains(t, stdout, "Replay with: go run ./tests/local -events 60 -faults 0.2 -seed 7")
 }
 
@@ -98,13 +102,24 @@ func TestLocal_KeepsTheStandInsUntilInterrupted(t *testing.T) {
 	reader, writer := newPipe()
 	done := make(chan int)
 	go func() { done <- run(ctx, []string{"-keep", "-json"}, strings.NewReader(""), writer, &bytes.Buffer{}) }()
-	line := <-reader
+	var line string
+	select {
+	case line = <-reader:
+	case status := <-done:
+		t.Fatalf("ended with status %d", status)
+	}
 	var access map[string]string
 	require.NoError(t, json.Unmarshal([]byte(line), &access))
 	for _, name := range []string{"mns", "dbs", "accessKeyId", "accessKeySecret", "securityToken"} {
 		assert.NotEmpty(t, access[name], name)
 	}
 	assert.Len(t, access, 5)
+	// Anybody's client may do more than the function's role.
+	client := sdk.NewAliMNSClientWithConfig(sdk.AliMNSClientConfig{EndPoint: mns.Endpoint(access["mns"]),
+		AccessKeyId: access["accessKeyId"], AccessKeySecret: access["accessKeySecret"], Token: access["securityToken"]})
+	require.NoError(t, sdk.NewMNSQueueManager(client).CreateSimpleQueue("mine"))
+	_, err := sdk.NewMNSQueue("mine", client).SendMessage(sdk.MessageSendRequest{MessageBody: "x", Priority: 8})
+	require.NoError(t, err)
 	select {
 	case <-done:
 		t.Fatal("ended by itself")
@@ -112,6 +127,36 @@ func TestLocal_KeepsTheStandInsUntilInterrupted(t *testing.T) {
 	}
 	cancel()
 	assert.Zero(t, <-done)
+}
+
+func TestLocal_KeepsTheStandInsBehindARunToo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	printed := &lockedBuffer{}
+	done := make(chan int)
+	go func() { done <- run(ctx, []string{"-keep"}, strings.NewReader(""), printed, printed) }()
+	require.Eventually(t, func() bool { return strings.Contains(printed.String(), "nothing more is delivered") }, time.Minute, 10*time.Millisecond)
+	assert.Contains(t, printed.String(), "Every event ended as it should")
+	assert.Regexp(t, `MNS for its Go SDK  http://127\.0\.0\.1:\d+/mns\.local\n`, printed.String())
+	cancel()
+	assert.Zero(t, <-done)
+}
+
+// lockedBuffer is written and read by different goroutines.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // newPipe returns what is written as it comes.
@@ -140,6 +185,8 @@ func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
 		"-events 99999999 -json":     "1000000",
 		"-events 5 -faults -1":       "give a share",
 		"-payload - -events 5 -keep": "exclude each other",
+		"-keep -json -events 5":      "delivers nothing",
+		"-payload=":                  "name a file",
 	} {
 		status, stdout, stderr := execute(t, "", strings.Fields(arguments)...)
 		assert.Equal(t, 2, status, arguments)
