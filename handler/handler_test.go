@@ -81,6 +81,15 @@ func TestHandler_DeadLettersWhatCanNeverSucceed(t *testing.T) {
 	}
 }
 
+func TestHandler_AnEmptyMessageIsFailedAndNotDeadLettered(t *testing.T) {
+	d := deploy(nil)
+	summary, err := d.Handle(t.Context(), "", batch(""))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Equal(t, events.CodeMalformed, d.results.results(t)["event-0"].Data.ErrCode)
+	assert.Empty(t, d.deadLetters.messages, "MNS takes no empty message")
+}
+
 func TestHandler_OneBadMessageDoesNotHoldUpTheOthers(t *testing.T) {
 	d := deploy(nil)
 	bodies := items(100)
@@ -146,6 +155,15 @@ func TestHandler_TypedByHand(t *testing.T) {
 		assert.Equal(t, "Param.NotFound", summary.Results[0].ErrCode)
 		assert.Len(t, d.results.messages, 1)
 		assert.Empty(t, d.deadLetters.messages)
+	})
+	t.Run("a dry run in an array is refused, and the rest of the array is handled", func(t *testing.T) {
+		d := deploy(nil)
+		summary, err := d.Handle(t.Context(), "", []byte(`[{"BackupSetId":"a","BackupSetName":"b","DryRun":true},`+item(1)+`]`))
+		var refused *handler.EventError
+		require.ErrorAs(t, err, &refused)
+		assert.Equal(t, 1, summary.Created)
+		assert.Empty(t, d.deadLetters.messages)
+		assert.Len(t, d.results.messages, 1)
 	})
 	t.Run("a dry run of an unfinished backup set is ignored", func(t *testing.T) {
 		d := deploy(nil)

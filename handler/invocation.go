@@ -111,8 +111,8 @@ func (in *invocation) run(payload []byte) error {
 	index := 0
 	var refused error
 	for event, err := range in.decoder.Decode(payload) {
-		if refused = in.take(index, event, err, submit); refused != nil {
-			break
+		if eventErr := in.take(index, event, err, submit); eventErr != nil && refused == nil {
+			refused = eventErr
 		}
 		index++
 	}
@@ -125,14 +125,12 @@ func (in *invocation) run(payload []byte) error {
 	slices.SortFunc(in.summary.Results, func(a, b Entry) int { return cmp.Compare(a.index, b.index) })
 	in.open.events = in.summary.Events
 	switch {
-	case refused != nil:
-		return refused
 	case in.fault != nil:
 		return &OperatorFaultError{Fault: in.fault, open: in.open}
 	case in.open.open > 0:
 		return &RedeliveryError{open: in.open}
 	}
-	return nil
+	return refused
 }
 
 // take starts what a decoded message needs. It returns an error only for a
@@ -313,9 +311,10 @@ func (in *invocation) reject(d delivery, reason events.Error) {
 }
 
 // fail dead-letters the original body and publishes the failure after it. What
-// was typed by hand is never dead-lettered: the person has it.
+// was typed by hand is never dead-lettered: the person has it. Of an empty body
+// there is nothing to keep, and MNS takes no empty message.
 func (in *invocation) fail(d delivery, data events.ResultData, c *call) {
-	if d.event.ByHand {
+	if d.event.ByHand || d.event.Body == "" {
 		in.publish(d, outcomeFailed, data, c)
 		return
 	}

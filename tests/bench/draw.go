@@ -14,7 +14,7 @@ import (
 // logarithmic, beside a straight line through the largest batch.
 func draw(path string, doc document) error {
 	var measured, linear chart.ContinuousSeries
-	measured.Name, linear.Name = "one invocation, services answering at once", "linear"
+	measured.Name, linear.Name = "one invocation", "linear"
 	measured.Style = chart.Style{StrokeColor: drawing.ColorFromHex("1f6feb"), StrokeWidth: 3, DotColor: drawing.ColorFromHex("1f6feb"), DotWidth: 4}
 	linear.Style = chart.Style{StrokeColor: drawing.ColorFromHex("8b949e"), StrokeWidth: 1, StrokeDashArray: []float64{4, 4}}
 	var events []chart.Tick
