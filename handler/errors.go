@@ -79,7 +79,12 @@ func kindOf(err error) Kind {
 type openEvents struct {
 	events int // in the payload
 	open   int
-	first  []string
+	first  []openEvent
+}
+
+type openEvent struct {
+	name   string
+	reason error
 }
 
 // maxNamed bounds the open events that an error names, and maxReason the bytes
@@ -92,16 +97,20 @@ const (
 func (o *openEvents) add(event events.Event, reason error) {
 	o.open++
 	if len(o.first) < maxNamed {
-		o.first = append(o.first, events.Truncate(describe(event)+": "+reason.Error(), maxReason))
+		o.first = append(o.first, openEvent{describe(event), reason})
 	}
 }
 
-func (o *openEvents) String() string {
+// text names the open events, with their reasons but for one that is told already.
+func (o *openEvents) text(told error) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%d of %d events are open", o.open, o.events)
-	for _, reason := range o.first {
-		s.WriteString("; event ")
-		s.WriteString(reason)
+	for _, e := range o.first {
+		reason := ""
+		if told == nil || !errors.Is(e.reason, told) {
+			reason = ": " + e.reason.Error()
+		}
+		s.WriteString("; event " + events.Truncate(e.name+reason, maxReason))
 	}
 	if more := o.open - len(o.first); more > 0 {
 		fmt.Fprintf(&s, "; and %d more", more)
@@ -123,7 +132,7 @@ func describe(event events.Event) string {
 type RedeliveryError struct{ open openEvents }
 
 func (e *RedeliveryError) Error() string {
-	return e.open.String() + ". What is finished is published. The queue delivers the batch again; no event gets a second task"
+	return e.open.text(nil) + ". What is finished is published. The queue delivers the batch again; no event gets a second task"
 }
 
 // OperatorFaultError fails an invocation that no redelivery can finish until
@@ -134,7 +143,7 @@ type OperatorFaultError struct {
 }
 
 func (e *OperatorFaultError) Error() string {
-	return fmt.Sprintf("operator fault: %v. Mend this; until then every delivery fails and nothing is lost. %v", e.Fault, &e.open)
+	return fmt.Sprintf("operator fault: %v. Mend this; until then every delivery fails and nothing is lost. %s", e.Fault, e.open.text(e.Fault))
 }
 
 func (e *OperatorFaultError) Unwrap() error { return e.Fault }
