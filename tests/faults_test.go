@@ -44,7 +44,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("replay with the same -race, or without: go test ./tests -v -run TestChaos -chaos.seed %d -chaos.events %d", seed, *chaosEvents)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	report, err := harness.Scenario{Events: events, Seed: seed, Mixed: true, FaultRate: 0.2, Kills: true}.Run(ctx, cloud, instance)
+	report, err := harness.Scenario{Events: events, BatchSize: 200, Seed: seed, Mixed: true, FaultRate: 0.2, Kills: true}.Run(ctx, cloud, instance)
 	t.Log(report)
 	require.NoError(t, err)
 	assert.Empty(t, report.Violations)

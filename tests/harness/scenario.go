@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -109,9 +110,12 @@ func (s Scenario) Run(ctx context.Context, c *Cloud, instance *Instance) (Report
 	if s.Kills {
 		helpers.Go(func() {
 			moments := rand.New(rand.NewPCG(s.Seed, 4)) //nolint:gosec // G404: replayable on purpose
+			// A batch has to fit into a life of the process now and then, and takes the
+			// longer the more calls fail: the lives are as random, and as long.
+			mean := 750 * float64(time.Millisecond) / math.Pow(1-s.FaultRate, 5)
 			for {
 				select {
-				case <-time.After(200*time.Millisecond + time.Duration(moments.Int64N(int64(1500*time.Millisecond)))):
+				case <-time.After(100*time.Millisecond + time.Duration(moments.ExpFloat64()*mean)):
 					instance.Kill()
 					kills.Add(1)
 				case <-background.Done():

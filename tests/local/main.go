@@ -38,7 +38,7 @@ Usage:
 Flags:
   -payload FILE  deliver this file, as it is, like a console test; - is standard input
   -events N      deliver N generated events in batches of 100
-  -faults RATE   with -events: this share (0 to 0.9) of the calls to DBS and MNS goes
+  -faults RATE   with -events: this share (0 to 0.5) of the calls to DBS and MNS goes
                  wrong, the process is killed now and then, and a third of the events
                  are repeated, malformed or refused
   -seed N        with -faults: replay this seed (default: a new one)
@@ -123,8 +123,8 @@ func parse(arguments []string) (options, error) {
 		return opts, errors.New("-keep -json delivers nothing: leave -events and -payload out")
 	case given["events"] && given["payload"]:
 		return opts, errors.New("-events and -payload exclude each other")
-	case given["faults"] && (opts.faults < 0 || opts.faults > 0.9):
-		return opts, fmt.Errorf("-faults %v: give a share from 0 to 0.9", opts.faults)
+	case given["faults"] && (opts.faults < 0 || opts.faults > 0.5):
+		return opts, fmt.Errorf("-faults %v: give a share from 0 to 0.5", opts.faults)
 	case given["faults"] && !given["events"]:
 		return opts, errors.New("-faults goes with -events")
 	case given["seed"] && !given["faults"]:

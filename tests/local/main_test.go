@@ -180,7 +180,7 @@ func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
 		"-events x":                  "invalid value",
 		"-events 5 -payload -":       "exclude each other",
 		"-faults 0.5":                "-faults goes with -events",
-		"-events 5 -faults 2":        "give a share from 0 to 0.9",
+		"-events 5 -faults 2":        "give a share from 0 to 0.5",
 		"-events 5 -seed 1":          "-seed goes with -faults",
 		"-events 99999999 -json":     "1000000",
 		"-events 5 -faults -1":       "give a share",
