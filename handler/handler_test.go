@@ -606,7 +606,7 @@ func TestHandler_StopsEarlyOnAnOperatorFault(t *testing.T) {
 			var fault *handler.OperatorFaultError
 			require.ErrorAs(t, err, &fault)
 			assert.Contains(t, err.Error(), "Forbidden.RAM")
-			assert.Contains(t, err.Error(), "mend it")
+			assert.Equal(t, 1, strings.Count(err.Error(), "mend it"), "told once, not for each event")
 			assert.Contains(t, d.log.String(), `"level":"ERROR","msg":"operator fault"`)
 			assert.Contains(t, d.log.String(), `"errCode":"Forbidden.RAM"`)
 			assert.LessOrEqual(t, d.dbs.total, 15, "calls behind the fault")

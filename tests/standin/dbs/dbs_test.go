@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -112,32 +113,36 @@ func TestService_RefusesWithTheServicesCodes(t *testing.T) {
 		require.NoError(t, response.Body.Close())
 		assert.Equal(t, http.StatusBadRequest, response.StatusCode)
 	})
-	t.Run("a nonce twice, an old date", func(t *testing.T) {
+	t.Run("a request sent again", func(t *testing.T) {
 		var seen *http.Request
-		proxy, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		recorder, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			seen = r.Clone(t.Context())
 			service.ServeHTTP(w, r)
 		}))
 		require.NoError(t, err)
-		defer proxy.Close()
-		_, err = create(proxy, key, dbs.Action, good)
+		defer recorder.Close()
+		_, err = create(recorder, key, dbs.Action, good)
 		require.NoError(t, err)
-		for change, code := range map[string]string{"": "SignatureNonceUsed", time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"): "SignatureDoesNotMatch"} {
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy.URL+seen.URL.RequestURI(), nil)
-			require.NoError(t, err)
-			request.Header = seen.Header.Clone()
-			if change != "" {
-				request.Header.Set("X-Acs-Date", change)
+		// again sends the request once more to the service itself, with changed headers.
+		again := func(change func(http.Header), resign bool) string {
+			request := seen.Clone(t.Context())
+			change(request.Header)
+			if resign {
+				dbs.Resign(request, key.Secret)
 			}
-			response, err := http.DefaultClient.Do(request)
-			require.NoError(t, err)
-			var text strings.Builder
-			_, _ = fmt.Fprint(&text, response.Status)
-			buffer := make([]byte, 4096)
-			n, _ := response.Body.Read(buffer)
-			require.NoError(t, response.Body.Close())
-			assert.Contains(t, string(buffer[:n]), code)
+			answer := httptest.NewRecorder()
+			service.ServeHTTP(answer, request)
+			return answer.Body.String()
 		}
+		now := time.Now().UTC()
+		assert.Contains(t, again(func(http.Header) {}, false), "SignatureNonceUsed")
+		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Signature-Nonce", "another") }, false), "SignatureDoesNotMatch")
+		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Signature-Nonce", "another") }, true), `"Success":true`)
+		for _, off := range []time.Duration{-16 * time.Minute, 16 * time.Minute} {
+			assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Date", now.Add(off).Format("2006-01-02T15:04:05Z")) }, true), "InvalidTimeStamp.Expired")
+		}
+		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Extra", "not signed") }, false), "IncompleteSignature")
+		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Version", "2020-01-01"); h.Set("X-Acs-Signature-Nonce", "third") }, true), "InvalidVersion")
 	})
 }
 
