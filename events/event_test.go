@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -290,6 +291,28 @@ func TestDecoder_StopsWhenTheCallerStops(t *testing.T) {
 		break
 	}
 	assert.Equal(t, 1, n)
+}
+
+// A payload may have 32 MB: its messages are read one at a time, and nothing of it
+// is held decoded.
+func TestDecoder_HoldsOneMessageAtATime(t *testing.T) {
+	element := `{"specversion":"1.0","id":"1","data":{"messageId":"1","messageBody":"{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\",\"x\":\"` + strings.Repeat("y", 3000) + `\"}"}}`
+	payload := []byte("[" + strings.Repeat(element+",", 2000) + element + "]")
+	allocated := func(read int) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		n := 0
+		for _, err := range (events.Decoder{}).Decode(payload) {
+			require.NoError(t, err)
+			if n++; n == read {
+				break
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	assert.Less(t, allocated(1), uint64(len(payload)/20), "for the first of 2,001 messages")
+	assert.Less(t, allocated(2001), uint64(6*len(payload)), "in all")
 }
 
 func TestEvent_ResultIDIsNeverEmptyAndBounded(t *testing.T) {
