@@ -72,9 +72,9 @@ type Handler struct {
 }
 
 // The record of done events holds more than the largest batch of the trigger
-// (10,000), in about ten megabytes.
-// Dead letters should be few; the record of them only keeps a result queue that
-// is out of order from filling the dead-letter queue with repeats.
+// (10,000), in six megabytes for usual names. Dead letters should be few; the
+// record of them only keeps a result queue that is out of order from filling the
+// dead-letter queue with repeats.
 const (
 	recordSize = 16_384
 	buriedSize = 1_024
@@ -101,9 +101,10 @@ func New(config Config, tasks TaskCreator, results, deadLetters Queue, log *slog
 
 // Handle handles one payload of any shape that [events.Decoder] reads. requestID
 // is that of the invocation, for the log. Handle returns before the deadline of
-// ctx, which it needs to have an end, and leaves no goroutine behind; every result
-// that is finished by then is published. Its error is a [*RedeliveryError], an [*OperatorFaultError] or an
-// [*EventError]; the summary counts what was done in either case.
+// ctx, without which it would go on for as long as a service fails, and leaves no
+// goroutine behind; every result that is finished by then is published. Its error
+// is a [*RedeliveryError], an [*OperatorFaultError] or an [*EventError]; the summary
+// counts what was done in either case.
 func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) (Summary, error) {
 	started := time.Now()
 	log := h.log.With("requestId", requestID)

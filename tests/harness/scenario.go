@@ -20,8 +20,8 @@ import (
 // function. One seed gives the same events, faults and moments of the kills; how
 // they meet is up to the machine's scheduling.
 type Scenario struct {
-	Events    int     // backup events; repeats come on top
-	Seed      uint64  //
+	Events    int // backup events; repeats come on top
+	Seed      uint64
 	FaultRate float64 // share of the calls to DBS and MNS that go wrong
 	Mixed     bool    // a tenth each of repeated, malformed and refused events
 	Kills     bool    // SIGKILL at random moments
