@@ -126,8 +126,8 @@ type Decoder struct {
 //
 // A message body is JSON or base64 of JSON, and may itself be a CloudEvent whose
 // data is the backup set.
-func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
+func (d Decoder) Decode(payload []byte) iter.Seq2[Event, *Error] {
+	return func(yield func(Event, *Error) bool) {
 		content, ok := jsonText(payload)
 		if len(payload) == 0 {
 			yield(Event{ByHand: true}, malformed("the payload is empty"))
@@ -152,7 +152,7 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 
 // message reads one message of a payload that is valid JSON. A bare one is the
 // whole payload: without an envelope in it, it was typed by hand.
-func (d Decoder) message(raw []byte, bare bool) (Event, error) {
+func (d Decoder) message(raw []byte, bare bool) (Event, *Error) {
 	r := reader{}
 	err := r.unwrap(raw, 0)
 	event := r.event
@@ -248,7 +248,7 @@ type reader struct {
 }
 
 // unwrap reads value, which is valid JSON.
-func (r *reader) unwrap(value []byte, depth int) error {
+func (r *reader) unwrap(value []byte, depth int) *Error {
 	if depth > maxNesting {
 		return malformed("the event is wrapped more than %d times", maxNesting)
 	}
@@ -277,7 +277,7 @@ func (r *reader) unwrap(value []byte, depth int) error {
 	return r.readBackupSet(o)
 }
 
-func (r *reader) unwrapCloudEvent(o object, depth int) error {
+func (r *reader) unwrapCloudEvent(o object, depth int) *Error {
 	r.enveloped = true
 	if err := readID(&r.event.ID, "id", o.id); err != nil {
 		return err
@@ -298,7 +298,7 @@ func (r *reader) unwrapCloudEvent(o object, depth int) error {
 
 // unwrapMessage reads a queue or topic message. Where messages are nested, the
 // outermost is the one that was delivered: its ID and its body count.
-func (r *reader) unwrapMessage(id, body []byte, field string, depth int) error {
+func (r *reader) unwrapMessage(id, body []byte, field string, depth int) *Error {
 	r.enveloped = true
 	if !r.delivered {
 		r.delivered = true
@@ -315,7 +315,7 @@ func (r *reader) unwrapMessage(id, body []byte, field string, depth int) error {
 
 // readBackupSet reads the backup set, whose parameter names cross over between
 // its two shapes; see [Request].
-func (r *reader) readBackupSet(o object) error {
+func (r *reader) readBackupSet(o object) *Error {
 	var jobID, setID, name, format, token string
 	for _, field := range []struct {
 		name  string
@@ -393,7 +393,7 @@ func missing(jobID, setID, name string) *Error {
 
 // readID reads an ID, which CloudEvents wants to be a string; a number is taken
 // by its digits, so that it stays the same ID on redelivery.
-func readID(into *string, name string, value []byte) error {
+func readID(into *string, name string, value []byte) *Error {
 	switch {
 	case isNull(value):
 	case isString(value):

@@ -18,7 +18,7 @@ import (
 
 type decoded struct {
 	event events.Event
-	err   error
+	err   *events.Error
 }
 
 func decode(t testing.TB, payload []byte) []decoded {
@@ -87,7 +87,7 @@ func TestDecoder_ReadsEveryShape(t *testing.T) {
 			all := decode(t, readFile(t, file))
 			require.Len(t, all, len(want.ids))
 			for i, got := range all {
-				require.NoError(t, got.err)
+				require.Nil(t, got.err)
 				assert.Equal(t, want.ids[i], got.event.ID)
 				assert.Equal(t, want.requests[i], got.event.Request)
 				assert.Equal(t, want.byHand, got.event.ByHand)
@@ -146,7 +146,7 @@ func TestDecoder_ReadsAMessageInsideAMessage(t *testing.T) {
 	require.NoError(t, err)
 	all := decode(t, payload)
 	require.Len(t, all, 1)
-	require.NoError(t, all[0].err)
+	require.Nil(t, all[0].err)
 	assert.Equal(t, "EB0A77CA8076444C35259077119C0001", all[0].event.ID, "the same event, the same token")
 	assert.Equal(t, "new", all[0].event.MessageID)
 	assert.Equal(t, inner, all[0].event.Body)
@@ -162,7 +162,7 @@ func TestDecoder_CarriesTheTraceparentOver(t *testing.T) {
 func TestDecoder_IgnoresABackupSetThatIsNotComplete(t *testing.T) {
 	all := decode(t, readFile(t, "unfinished.json"))
 	require.Len(t, all, 1)
-	require.NoError(t, all[0].err)
+	require.Nil(t, all[0].err)
 	assert.True(t, all[0].event.Ignored())
 	assert.Equal(t, "FILLING", all[0].event.BackupStatus)
 
@@ -172,11 +172,11 @@ func TestDecoder_IgnoresABackupSetThatIsNotComplete(t *testing.T) {
 	}
 
 	bare := decode(t, []byte(`{"BackupSetJobId":"a","BackupStatus":"INIT"}`))
-	require.NoError(t, bare[0].err, "what is missing still may come with its completion")
+	require.Nil(t, bare[0].err, "what is missing still may come with its completion")
 	assert.True(t, bare[0].event.Ignored())
 
 	parameters := decode(t, []byte(`{"BackupSetId":"a","BackupSetName":"b","BackupStatus":"FILLING"}`))
-	require.NoError(t, parameters[0].err)
+	require.Nil(t, parameters[0].err)
 	assert.False(t, parameters[0].event.Ignored(), "BackupStatus is a list item's field")
 }
 
@@ -184,7 +184,7 @@ func TestDecoder_MakesAStableTokenOfAnyID(t *testing.T) {
 	all := decode(t, readFile(t, "unusual-ids.json"))
 	require.Len(t, all, 3)
 	for _, got := range all {
-		require.NoError(t, got.err)
+		require.Nil(t, got.err)
 	}
 	// Computed with: printf %s "$ID" | sha256sum
 	assert.Equal(t, "836203944f4c0280461ad73d31457c22ba19d1d99e232dc231000085899e00a2", all[0].event.Request.ClientToken)
@@ -203,7 +203,7 @@ func TestDecoder_MakesAStableTokenOfAnyID(t *testing.T) {
 			}
 			payload := fmt.Sprintf(`{"specversion":"1.0","id":%s,"data":{"BackupSetId":"x","BackupSetName":"y"}}`, id)
 			all := decode(t, []byte(payload))
-			require.NoError(t, all[0].err)
+			require.Nil(t, all[0].err)
 			assert.Equal(t, c.want, all[0].event.Request.ClientToken)
 		})
 	}
@@ -221,12 +221,12 @@ func TestDecoder_MakesAStableTokenOfAnyID(t *testing.T) {
 
 func TestDecoder_AppliesTheDefaultDataFormat(t *testing.T) {
 	for event, err := range (events.Decoder{DataFormat: "SQL"}).Decode(readFile(t, "backup-set", "list-item.json")) {
-		require.NoError(t, err)
+		require.Nil(t, err)
 		assert.Equal(t, paramsToken, event.Request.ClientToken, "the token does not change with a setting")
 		assert.Equal(t, "SQL", event.Request.BackupSetDataFormat)
 	}
 	for event, err := range (events.Decoder{DataFormat: "SQL"}).Decode(readFile(t, "event-streaming.json")) {
-		require.NoError(t, err)
+		require.Nil(t, err)
 		want := map[string]string{firstID: "SQL", secondID: "Native"}[event.ID]
 		assert.Equal(t, want, event.Request.BackupSetDataFormat)
 	}
@@ -303,7 +303,7 @@ func TestDecoder_HoldsOneMessageAtATime(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		n := 0
 		for _, err := range (events.Decoder{}).Decode(payload) {
-			require.NoError(t, err)
+			require.Nil(t, err)
 			if n++; n == read {
 				break
 			}

@@ -117,10 +117,10 @@ func TestSchema_AgreesWithTheDecoderOnTheSamples(t *testing.T) {
 			all := decode(t, content)
 			require.Len(t, all, 1)
 			if good {
-				require.NoError(t, all[0].err, file)
+				require.Nil(t, all[0].err, file)
 				assert.NoError(t, valid(t, s, string(content)), file)
 			} else {
-				require.Error(t, all[0].err, file)
+				require.NotNil(t, all[0].err, file)
 				assert.Error(t, valid(t, s, string(content)), file)
 			}
 		}

@@ -43,7 +43,8 @@ type ServiceError struct {
 	HTTPStatusCode int           // 0 where there was no answer
 	RequestID      string        // the service's RequestId, where it answered with one
 	Throttled      bool          // the service asks to be called less often
-	RetryAfter     time.Duration // the service's own wait hint, 0 where it gave none
+	RetryAfter     time.Duration // the wait that a throttled answer asks for; 0 if it gave none
+	Unrecognized   bool          // a 4xx in the service's own form, with a code that no table has
 	Err            error         // the cause, for errors.Is; never printed
 }
 

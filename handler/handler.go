@@ -11,34 +11,6 @@ import (
 	"increment-backup-download/events"
 )
 
-// Task is a DBS backup set download task.
-type Task struct {
-	ID        string // BackupSetDownloadTaskId, never empty
-	RequestID string // the RequestId of the answer
-}
-
-// TaskCreator creates download tasks: the operation
-// CreateIncrementBackupSetDownload of DBS.
-type TaskCreator interface {
-	// CreateTask may be called again for the same request, and by many goroutines
-	// at once. The same ClientToken with the same parameters must return the ID of
-	// the same task. It must make one attempt, return soon after ctx ends, and
-	// classify its failures as *ServiceError; any other error is transient. A nil
-	// error means that the task exists.
-	CreateTask(ctx context.Context, request events.Request) (Task, error)
-}
-
-// Queue publishes messages to one queue of MNS.
-type Queue interface {
-	// Send publishes 1 to 16 bodies of at most 64 KB in all (one alone may be
-	// larger, to be refused), and returns an answer for each, in order: nil only
-	// where the queue has accepted the message. It may be called by many goroutines
-	// at once, must make one attempt, return soon after ctx ends, and classify its
-	// failures as *ServiceError; any other error is transient. Delivery is
-	// at-least-once: a message answered with an error may have been accepted.
-	Send(ctx context.Context, bodies []string) []error
-}
-
 // Targets names where the function would send what; a dry run answers with it.
 type Targets struct {
 	DBSEndpoint     string `json:"dbsEndpoint"`

@@ -135,15 +135,11 @@ func (in *invocation) run(payload []byte) error {
 
 // take starts what a decoded message needs. It returns an error only for a
 // payload typed by hand that cannot be understood.
-func (in *invocation) take(index int, event events.Event, decodeErr error, submit func(*call)) error {
+func (in *invocation) take(index int, event events.Event, malformed *events.Error, submit func(*call)) error {
 	in.mu.Lock()
 	in.summary.Events++
 	in.mu.Unlock()
 
-	var malformed *events.Error
-	if decodeErr != nil && !errors.As(decodeErr, &malformed) {
-		malformed = &events.Error{Code: events.CodeMalformed, Message: decodeErr.Error()}
-	}
 	switch {
 	case malformed != nil && event.ByHand:
 		return &EventError{Reason: malformed}
