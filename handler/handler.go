@@ -80,7 +80,7 @@ func New(config Config, tasks TaskCreator, results, deadLetters Queue, log *slog
 func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) (Summary, error) {
 	started := time.Now()
 	log := h.log.With("requestId", requestID)
-	calls, publishing, cancel := withBudget(ctx)
+	calls, publishing, cancel := withBudget(ctx, len(payload))
 	defer cancel()
 
 	in := newInvocation(calls, publishing, h, log)
@@ -106,7 +106,7 @@ func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) 
 		slog.Int("alreadyDone", in.summary.AlreadyDone),
 		slog.Int("open", in.open.open),
 		slog.Int("attempts", in.attempts),
-		slog.Int("throttled", in.throttled),
+		slog.Int64("throttled", in.caller.log.throttled.Load()),
 		slog.Int64("durationMs", time.Since(started).Milliseconds()),
 	}
 	var service *ServiceError

@@ -29,19 +29,18 @@ type invocation struct {
 	calls       context.Context // ends with the time for DBS calls
 	waiting     context.Context // like calls, and ends with an operator fault: no call starts after it
 	stop        context.CancelCauseFunc
-	pacer       pacer
+	caller      *caller
 	results     *outbox
 	deadLetters *outbox
 
-	mu        sync.Mutex
-	summary   Summary
-	open      openEvents
-	fault     error              // the first operator fault
-	byToken   map[string]*call   // the calls of this batch by ClientToken
-	seen      map[recordKey]bool // the events of this batch
-	ids       map[string]bool    // the ids of the results of this batch
-	attempts  int
-	throttled int
+	mu       sync.Mutex
+	summary  Summary
+	open     openEvents
+	fault    error              // the first operator fault
+	byToken  map[string]*call   // the calls of this batch by ClientToken
+	seen     map[recordKey]bool // the events of this batch
+	ids      map[string]bool    // the ids of the results of this batch
+	attempts int
 }
 
 // delivery is one message of the payload.
@@ -68,12 +67,12 @@ func newInvocation(calls, publishing context.Context, h *Handler, log *slog.Logg
 		Handler: h,
 		log:     log,
 		calls:   calls,
-		pacer:   pacer{limiter: h.limiter},
 		byToken: make(map[string]*call),
 		seen:    make(map[recordKey]bool),
 		ids:     make(map[string]bool),
 	}
 	in.waiting, in.stop = context.WithCancelCause(calls)
+	in.caller = &caller{starting: in.waiting, running: calls, pacer: &pacer{limiter: h.limiter}, log: &callLog{log: log}}
 	in.results = newOutbox(publishing, h.results)
 	in.deadLetters = newOutbox(publishing, h.deadLetters)
 	return in
@@ -233,30 +232,22 @@ func (in *invocation) join(d delivery) (c *call, joined bool) {
 // create calls DBS until there is an answer or no time.
 func (in *invocation) create(c *call) {
 	started := time.Now()
-	attempts := 0
 	var task Task
-	err := retry(in.waiting, func() error {
-		if err := in.pacer.wait(in.waiting); err != nil {
+	var state = attempts{timeout: callTimeout}
+	var err error
+	for {
+		var wait time.Duration
+		var again bool
+		wait, again, err = in.caller.attempt(&state, func(ctx context.Context) error {
+			created, err := in.tasks.CreateTask(ctx, c.request)
+			task = created
 			return err
+		}, slog.String("clientToken", c.request.ClientToken))
+		if err == nil || !again || sleep(in.waiting, wait) != nil {
+			break
 		}
-		attempts++
-		ctx, cancel := context.WithTimeoutCause(in.calls, callTimeout, context.DeadlineExceeded)
-		defer cancel()
-		var err error
-		task, err = in.tasks.CreateTask(ctx, c.request)
-		return err
-	}, func(err error, wait time.Duration) {
-		var service *ServiceError
-		if errors.As(err, &service) && service.Throttled {
-			in.mu.Lock()
-			in.throttled++
-			in.mu.Unlock()
-			in.pacer.pause(wait)
-		}
-		in.log.LogAttrs(in.calls, slog.LevelDebug, "calling DBS again",
-			slog.String("clientToken", c.request.ClientToken), slog.Int("attempts", attempts),
-			slog.Int64("waitMs", wait.Milliseconds()), slog.String("error", err.Error()))
-	})
+	}
+	attempts := state.made
 	var service *ServiceError
 	if errors.As(err, &service) && service.Throttled {
 		// DBS asks for a longer wait than there is time for.

@@ -111,12 +111,10 @@ func (o *outbox) send(batch []message) {
 			o.send([]message{m})
 		}
 	}()
-	err := retry(o.ctx, func() error {
+	err := retry(o.ctx, publishTimeout, func(ctx context.Context) error {
 		if fault := o.stopped(); fault != nil {
 			return fault
 		}
-		ctx, cancel := context.WithTimeout(o.ctx, publishTimeout)
-		defer cancel()
 		bodies := make([]string, len(batch))
 		for i, m := range batch {
 			bodies[i] = m.body
