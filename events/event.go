@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -61,6 +62,10 @@ type Event struct {
 	ID string
 	// MessageID is the ID of the queue or topic message, where there is one.
 	MessageID string
+	// Time is when the outermost envelope says the event happened, or zero.
+	Time time.Time
+	// Announced says that discovery announced the event.
+	Announced bool
 	// Traceparent is the W3C trace context of the innermost envelope that has one.
 	Traceparent string
 	// Body is the original message body, unchanged: what a dead letter holds.

@@ -133,7 +133,15 @@ func describe(event events.Event) string {
 type RedeliveryError struct{ open openEvents }
 
 func (e *RedeliveryError) Error() string {
-	return e.open.text(nil) + ". What is finished is published. The queue delivers the batch again; no event gets a second task"
+	return e.open.text(nil) + ". What is finished is published. The queue delivers the batch again for a day; no event gets a second task"
+}
+
+// Unwrap returns why the first of them is open.
+func (e *RedeliveryError) Unwrap() error {
+	if len(e.open.first) == 0 {
+		return nil
+	}
+	return e.open.first[0].reason
 }
 
 // OperatorFaultError fails an invocation that no redelivery can finish until
@@ -144,7 +152,7 @@ type OperatorFaultError struct {
 }
 
 func (e *OperatorFaultError) Error() string {
-	return fmt.Sprintf("operator fault: %v. Mend this; until then every delivery fails and nothing is lost. %s", e.Fault, e.open.text(e.Fault))
+	return fmt.Sprintf("operator fault: %v. Fix this within 24 hours; until then every delivery fails and is repeated. %s", e.Fault, e.open.text(e.Fault))
 }
 
 func (e *OperatorFaultError) Unwrap() error { return e.Fault }

@@ -29,41 +29,36 @@ type Config struct {
 	Targets              Targets
 }
 
-// Handler handles payloads. It is immutable but for the record of what it has
+// Handler handles payloads. It is immutable but for the records of what it has
 // done, and safe for concurrent use.
 type Handler struct {
-	config      Config
-	decoder     events.Decoder
-	tasks       TaskCreator
-	results     Queue
-	deadLetters Queue
-	limiter     *rate.Limiter
-	record      *record // of events that are done
-	buried      *record // of events that are dead-lettered, their result published or not
-	log         *slog.Logger
+	config       Config
+	decoder      events.Decoder
+	tasks        TaskCreator
+	results      Queue
+	deadLetters  Queue
+	limiter      *rate.Limiter
+	done         *record // events that are done
+	deadLettered *record // messages in the dead-letter queue, their failure published or not; keys only
+	log          *slog.Logger
 }
 
-// The record of done events holds more than the largest batch of the trigger
-// (10,000), in six megabytes for usual names. Dead letters should be few; the
-// record of them only keeps a result queue that is out of order from filling the
-// dead-letter queue with repeats.
-const (
-	recordSize = 16_384
-	buriedSize = 1_024
-)
+// recordLimit bounds each record, in bytes. It holds some 20,000 events with usual
+// IDs: more than the largest batch of the trigger, which has 10,000.
+const recordLimit = 5 << 20
 
 // New returns a handler that creates tasks with tasks, publishes results to
 // results and original bodies that can never succeed to deadLetters.
 func New(config Config, tasks TaskCreator, results, deadLetters Queue, log *slog.Logger) *Handler {
 	h := &Handler{
-		config:      config,
-		decoder:     events.Decoder{DataFormat: config.DataFormat},
-		tasks:       tasks,
-		results:     results,
-		deadLetters: deadLetters,
-		record:      newRecord(recordSize),
-		buried:      newRecord(buriedSize),
-		log:         log,
+		config:       config,
+		decoder:      events.Decoder{DataFormat: config.DataFormat},
+		tasks:        tasks,
+		results:      results,
+		deadLetters:  deadLetters,
+		done:         newRecord(recordLimit),
+		deadLettered: newRecord(recordLimit),
+		log:          log,
 	}
 	if n := config.MaxRequestsPerSecond; n > 0 {
 		h.limiter = rate.NewLimiter(rate.Limit(n), 1)
@@ -79,43 +74,49 @@ func New(config Config, tasks TaskCreator, results, deadLetters Queue, log *slog
 // counts what was done in either case.
 func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) (Summary, error) {
 	started := time.Now()
-	log := h.log.With("requestId", requestID)
 	calls, publishing, cancel := withBudget(ctx, len(payload))
 	defer cancel()
+	in := newInvocation(calls, publishing, h, h.log.With("requestId", requestID))
+	summary, err := in.run(payload)
+	in.tally.done(err, in.caller.log, time.Since(started))
+	return summary, err
+}
 
-	in := newInvocation(calls, publishing, h, log)
-	defer in.cancel()
-	err := in.run(payload)
+// kept reports whether a message is in the dead-letter queue.
+func (h *Handler) kept(key recordKey) bool {
+	_, ok := h.deadLettered.get(key)
+	return ok
+}
 
+func (h *Handler) dryRun(request events.Request) DryRun {
+	return DryRun{
+		Action:              "CreateIncrementBackupSetDownload",
+		BackupSetID:         request.BackupSetID,
+		BackupSetName:       request.BackupSetName,
+		BackupSetDataFormat: request.BackupSetDataFormat,
+		ClientToken:         request.ClientToken,
+		Targets:             h.config.Targets,
+	}
+}
+
+// logInvocation writes the line of an invocation, with what failed it.
+func logInvocation(log *slog.Logger, err error, attributes []slog.Attr) {
 	level, text := slog.LevelInfo, "invocation done"
-	var eventErr *EventError
+	var refused *EventError
 	var fault *OperatorFaultError
 	switch {
 	case errors.As(err, &fault):
 		level, text = slog.LevelError, "operator fault"
-	case errors.As(err, &eventErr):
+	case errors.As(err, &refused):
 		level, text = slog.LevelWarn, "payload refused"
 	case err != nil:
 		level, text = slog.LevelWarn, "events left open for redelivery"
 	}
-	attributes := []slog.Attr{
-		slog.Int("events", in.summary.Events),
-		slog.Int("created", in.summary.Created),
-		slog.Int("failed", in.summary.Failed),
-		slog.Int("ignored", in.summary.Ignored),
-		slog.Int("alreadyDone", in.summary.AlreadyDone),
-		slog.Int("open", in.open.open),
-		slog.Int("attempts", in.attempts),
-		slog.Int64("throttled", in.caller.log.throttled.Load()),
-		slog.Int64("durationMs", time.Since(started).Milliseconds()),
-	}
-	var service *ServiceError
-	if errors.As(err, &service) {
+	if service := serviceErrorOf(err); service.Code != "" {
 		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))
 	}
-	log.LogAttrs(ctx, level, text, attributes...)
-	return in.summary, err
+	log.LogAttrs(context.Background(), level, text, attributes...)
 }

@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
-	"time"
 )
 
-// Limits of one BatchSendMessage request to MNS.
+// Limits of one BatchSendMessage request to MNS. See
+// https://help.aliyun.com/document_detail/35135.html.
 const (
 	maxBatch      = 16
 	maxBatchBytes = 64 << 10
 )
 
-// publishers is how many batches an outbox has under way at once: 64 messages in
-// the time of one request. At 16 calls in flight that keeps up as long as MNS takes
-// less than four times as long as DBS.
+// publishers is how many batches an outbox sends at once: 64 messages in the time
+// of one request. At 16 calls in flight that keeps up as long as MNS takes less
+// than four times as long as DBS.
 const publishers = 4
 
 // message is a queue message on its way. done is called once: with nil when the
@@ -27,38 +28,32 @@ type message struct {
 }
 
 // outbox publishes messages to one queue in full batches, while more are coming,
-// and what is left when it is flushed. It is safe for concurrent use.
-//
-// After an operator fault of its own queue it sends nothing more.
+// and the rest when it is flushed. After an operator fault of its own queue it
+// sends nothing more. It is safe for concurrent use.
 type outbox struct {
-	ctx     context.Context
-	queue   Queue
-	slots   chan struct{}
-	sending sync.WaitGroup
+	ctx   context.Context
+	queue Queue
+	log   *callLog
+	slots chan struct{}
+	sends sync.WaitGroup
 
-	mu      sync.Mutex
-	waiting []message
+	mu      sync.Mutex // guards what follows
+	pending []message
 	bytes   int
-	fault   error
+	stopped error
 }
 
-func newOutbox(ctx context.Context, queue Queue) *outbox {
-	return &outbox{ctx: ctx, queue: queue, slots: make(chan struct{}, publishers)}
+func newOutbox(ctx context.Context, queue Queue, log *callLog) *outbox {
+	return &outbox{ctx: ctx, queue: queue, log: log, slots: make(chan struct{}, publishers)}
 }
 
-// stop makes the outbox give up, with the reason, what it has not yet sent.
+// stop makes the outbox give up, for the given reason, what it has not yet sent.
 func (o *outbox) stop(reason error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.fault == nil {
-		o.fault = reason
+	if o.stopped == nil {
+		o.stopped = reason
 	}
-}
-
-func (o *outbox) stopped() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.fault
 }
 
 // add takes a message, and never waits for the queue.
@@ -66,34 +61,34 @@ func (o *outbox) add(m message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.bytes+len(m.body) > maxBatchBytes {
-		o.cut()
+		o.cutLocked()
 	}
-	o.waiting = append(o.waiting, m)
+	o.pending = append(o.pending, m)
 	o.bytes += len(m.body)
-	if len(o.waiting) == maxBatch {
-		o.cut()
+	if len(o.pending) == maxBatch {
+		o.cutLocked()
 	}
 }
 
-// flush sends what is waiting, and returns when all that was added is done with.
+// flush sends the rest, and returns when all that was added is done.
 func (o *outbox) flush() {
 	o.mu.Lock()
-	o.cut()
+	o.cutLocked()
 	o.mu.Unlock()
-	o.sending.Wait()
+	o.sends.Wait()
 }
 
-// cut sends the waiting messages off as a batch. The caller holds mu.
-func (o *outbox) cut() {
-	batch := o.waiting
-	o.waiting, o.bytes = nil, 0
+// cutLocked sends the pending messages off as a batch.
+func (o *outbox) cutLocked() {
+	batch := o.pending
+	o.pending, o.bytes = nil, 0
 	if len(batch) == 0 {
 		return
 	}
-	o.sending.Go(func() {
+	o.sends.Go(func() {
 		select {
 		case o.slots <- struct{}{}:
-			o.send(batch)
+			o.deliver(batch)
 			<-o.slots
 		case <-o.ctx.Done():
 			giveUp(batch, context.Cause(o.ctx))
@@ -101,68 +96,103 @@ func (o *outbox) cut() {
 	})
 }
 
-// send publishes a batch; what the queue refuses for now, and only that, is sent
-// again. What it refuses for good in company is tried alone: one message must not
-// take others with it.
-func (o *outbox) send(batch []message) {
-	var alone []message
-	defer func() {
-		for _, m := range alone {
-			o.send([]message{m})
+// deliver sends a batch. A message that is refused for good as part of a batch is
+// sent alone once, so that it cannot block the others.
+func (o *outbox) deliver(batch []message) {
+	for _, m := range o.repeat(batch) {
+		o.repeat([]message{m})
+	}
+}
+
+// repeat sends a batch, and what is refused for now, and only that, again, until
+// nothing is left or there is no time. It returns what to send alone.
+func (o *outbox) repeat(batch []message) (alone []message) {
+	state := attempts{timeout: publishTimeout}
+	for {
+		again, refused, err := o.send(&state, batch)
+		alone = append(alone, refused...)
+		if len(again) == 0 {
+			return alone
 		}
-	}()
-	err := retry(o.ctx, publishTimeout, func(ctx context.Context) error {
-		if fault := o.stopped(); fault != nil {
-			return fault
+		if serviceErrorOf(err).Throttled {
+			o.log.throttled.Add(1)
 		}
-		bodies := make([]string, len(batch))
-		for i, m := range batch {
-			bodies[i] = m.body
+		wait, more := state.next(o.ctx, err)
+		if more {
+			o.log.repeat("publishing again", state.made, wait, err, slog.Int("messages", len(again)))
+			more = sleep(o.ctx, wait) == nil
 		}
-		var again []message
-		var reason error
-		for i, err := range o.results(ctx, bodies) {
-			switch {
-			case err == nil, kindOf(err) == Permanent && len(batch) == 1:
-				batch[i].done(err)
-			case kindOf(err) == Permanent:
-				alone = append(alone, batch[i])
-			default:
-				again = append(again, batch[i])
-				// An operator fault outweighs: trying again is of no use then.
-				if reason == nil || kindOf(err) == OperatorFault {
-					reason = err
-				}
-			}
-		}
-		if kindOf(reason) == OperatorFault {
-			o.stop(reason)
+		if !more {
+			giveUp(again, err)
+			return alone
 		}
 		batch = again
-		return reason
-	}, func(error, time.Duration) {})
-	giveUp(batch, err)
+	}
 }
 
-// results sends bodies and returns one answer for each, whatever the port does.
-func (o *outbox) results(ctx context.Context, bodies []string) []error {
-	answers := o.queue.Send(ctx, bodies)
-	if len(answers) == len(bodies) {
-		return answers
+// send sends a batch once. It finishes what the queue accepts, and what it refuses
+// for good of a batch of one, and returns what to send again, with the reason, and
+// what to send alone.
+func (o *outbox) send(state *attempts, batch []message) (again, alone []message, reason error) {
+	o.mu.Lock()
+	stopped := o.stopped
+	o.mu.Unlock()
+	if stopped != nil {
+		return batch, nil, stopped
 	}
-	err := fmt.Errorf("the queue answered for %d of %d messages", len(answers), len(bodies))
-	answers = make([]error, len(bodies))
-	for i := range answers {
-		answers[i] = err
+	bodies := make([]string, len(batch))
+	for i, m := range batch {
+		bodies[i] = m.body
 	}
-	return answers
+	var answers []error
+	_ = state.run(o.ctx, func(ctx context.Context) error {
+		answers = o.queue.Send(ctx, bodies)
+		return errors.Join(answers...)
+	})
+	if len(answers) != len(batch) {
+		return batch, nil, fmt.Errorf("the queue answered for %d of %d messages", len(answers), len(batch))
+	}
+	for i, m := range batch {
+		err := answers[i]
+		switch {
+		case err == nil, kindOf(err) == Permanent && len(batch) == 1:
+			m.done(err)
+		case kindOf(err) == Permanent:
+			alone = append(alone, m)
+		default:
+			again = append(again, m)
+			// An operator fault outweighs the rest: sending again is of no use then.
+			if reason == nil || kindOf(err) == OperatorFault {
+				reason = err
+			}
+		}
+	}
+	if kindOf(reason) == OperatorFault {
+		o.stop(reason)
+	}
+	return again, alone, reason
 }
 
-func giveUp(batch []message, err error) {
-	if err == nil {
-		err = errors.New("not published")
-	}
+func giveUp(batch []message, reason error) {
 	for _, m := range batch {
-		m.done(err)
+		m.done(reason)
 	}
 }
+
+// unpublishedError leaves an event open whose result or dead letter is not
+// published.
+type unpublishedError struct {
+	what string // result or dead letter
+	task Task   // that exists; empty if none does
+	err  error
+}
+
+func (e *unpublishedError) Error() string {
+	text := "its " + e.what + " is not published: " + e.err.Error()
+	if e.task.ID != "" {
+		text += fmt.Sprintf("; task %s exists, DBS RequestId %s", e.task.ID, e.task.RequestID)
+	}
+	return text
+}
+
+func (e *unpublishedError) Unwrap() error { return e.err }

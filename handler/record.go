@@ -8,65 +8,109 @@ import (
 	"increment-backup-download/events"
 )
 
-// recordKey identifies an event across deliveries.
+// recordKey identifies an event, or a message, across deliveries.
 type recordKey [sha256.Size]byte
 
-// createdKey is the key of an event that a task was created for. Whoever sends it
-// again, the task is there.
-func createdKey(event events.Event) recordKey {
+// createdKey is the key of an event that a task was created for. The task exists
+// no matter who sends the event again.
+func createdKey(event events.Event, resultID string) recordKey {
 	request := event.Request
-	return keyOf("created", event.ResultID(), request.ClientToken, request.BackupSetID, request.BackupSetName, request.BackupSetDataFormat)
+	return keyOf("created", resultID, request.ClientToken, request.BackupSetID, request.BackupSetName, request.BackupSetDataFormat)
 }
 
-// failedKey is the key of a message that failed for good. A person who sends its
-// body once more, having mended the cause, sends another message.
-func failedKey(event events.Event) recordKey {
-	return keyOf("failed", event.ResultID(), event.MessageID, event.Body)
+// messageKey is the key of one message. A person who fixes the cause of a failure
+// and sends its body once more sends another message.
+func messageKey(event events.Event, resultID string) recordKey {
+	return keyOf("message", resultID, event.MessageID, event.Body)
 }
 
 func keyOf(parts ...string) recordKey {
 	hash := sha256.New()
+	var buffer [512]byte
+	text := buffer[:0]
 	for _, part := range parts {
-		hash.Write(binary.AppendUvarint(nil, uint64(len(part))))
-		hash.Write([]byte(part))
+		text = binary.AppendUvarint(text, uint64(len(part)))
+		if len(text)+len(part) > len(buffer) {
+			hash.Write(text)
+			text = buffer[:0]
+			if len(part) > len(buffer) {
+				hash.Write([]byte(part))
+				continue
+			}
+		}
+		text = append(text, part...)
 	}
+	hash.Write(text)
 	return recordKey(hash.Sum(nil))
 }
 
-// record remembers, in memory and for this instance, the events that are done:
-// the task created and the result published, or the body dead-lettered and the
-// failure published. A redelivered batch then does only what is missing. It is
-// bounded, forgets the oldest first, and its loss is harmless: calls are
-// idempotent and results carry an ID. It is safe for concurrent use.
+// outcomeData is what a finished event leaves behind: what the summary needs and
+// the event itself does not say.
+type outcomeData struct {
+	taskID, requestID, errCode string
+}
+
+// of returns the data of a result for an event that ended like this one.
+func (o outcomeData) of(event events.Event) events.ResultData {
+	data := events.NewResultData(event)
+	data.BackupSetDownloadTaskID, data.RequestID, data.ErrCode = o.taskID, o.requestID, o.errCode
+	return data
+}
+
+func outcomeOf(data events.ResultData) outcomeData {
+	return outcomeData{taskID: data.BackupSetDownloadTaskID, requestID: data.RequestID, errCode: data.ErrCode}
+}
+
+// record remembers, in memory and for this instance, what is done, by key. A
+// redelivered batch then does only what is missing. It is bounded in bytes,
+// forgets the oldest first, and losing it is harmless: calls are idempotent and
+// results have an identity. It is safe for concurrent use.
 type record struct {
-	mu   sync.Mutex
-	done map[recordKey]events.ResultData
-	ring []recordKey
-	next int
+	mu    sync.Mutex
+	limit int // bytes
+	size  int
+	done  map[recordKey]outcomeData
+	order []recordKey // oldest first, from next on
+	next  int
 }
 
-func newRecord(size int) *record {
-	return &record{done: make(map[recordKey]events.ResultData), ring: make([]recordKey, 0, size)}
+// entrySize is what an entry takes besides its texts: its key twice, three string
+// headers, and the map's own share.
+const entrySize = 2*sha256.Size + 3*16 + 32
+
+func newRecord(limit int) *record {
+	return &record{limit: limit, done: make(map[recordKey]outcomeData)}
 }
 
-func (r *record) get(key recordKey) (events.ResultData, bool) {
+func (o outcomeData) size() int {
+	return entrySize + len(o.taskID) + len(o.requestID) + len(o.errCode)
+}
+
+func (r *record) get(key recordKey) (outcomeData, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	data, ok := r.done[key]
 	return data, ok
 }
 
-func (r *record) put(key recordKey, data events.ResultData) {
+func (r *record) put(key recordKey, data outcomeData) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.done[key]; !ok {
-		if len(r.ring) < cap(r.ring) {
-			r.ring = append(r.ring, key)
-		} else {
-			delete(r.done, r.ring[r.next])
-			r.ring[r.next] = key
-			r.next = (r.next + 1) % len(r.ring)
-		}
+	if earlier, ok := r.done[key]; ok {
+		r.size -= earlier.size()
+	} else {
+		r.order = append(r.order, key)
 	}
 	r.done[key] = data
+	r.size += data.size()
+	for r.size > r.limit {
+		oldest := r.order[r.next]
+		r.next++
+		r.size -= r.done[oldest].size()
+		delete(r.done, oldest)
+	}
+	if r.next > len(r.order)/2 { // half of it is forgotten
+		r.order = append(r.order[:0], r.order[r.next:]...)
+		r.next = 0
+	}
 }

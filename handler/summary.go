@@ -10,18 +10,20 @@ type Summary struct {
 	Created     int `json:"created"`     // a task created and its result published
 	Failed      int `json:"failed"`      // dead-lettered, and the failure published
 	Ignored     int `json:"ignored"`     // backup sets that are not complete
-	AlreadyDone int `json:"alreadyDone"` // repeats, in the batch or of an earlier one
+	AlreadyDone int `json:"alreadyDone"` // repeats of an event that is done, in the batch or of an earlier one
 
-	// Results tells about the first hundred events, in the order of the payload.
+	// Results has the first hundred events, in the order of the payload, less those
+	// that are open.
 	Results []Entry `json:"results,omitempty"`
-	// DryRun tells what would be done, and then nothing was.
+	// DryRun says what would be done; nothing was.
 	DryRun *DryRun `json:"dryRun,omitempty"`
 }
 
-// Entry tells what became of one event.
+// Entry is what became of one event.
 type Entry struct {
-	Outcome string `json:"Outcome"` // created, failed, ignored or alreadyDone
+	Outcome string `json:"outcome"` // created, failed, ignored or alreadyDone
 	events.ResultData
+	BackupStatus string `json:"BackupStatus,omitempty"` // why it was ignored
 
 	index int
 }
