@@ -107,5 +107,5 @@ func assemble(s settings, log *slog.Logger) *handler.Handler {
 			ResultQueue:     s.resultQueue,
 			DeadLetterQueue: s.deadLetterQueue,
 		},
-	}, dbs, queue(s.resultQueue), queue(s.deadLetterQueue), log)
+	}, handler.Ports{Tasks: dbs, Results: queue(s.resultQueue), DeadLetters: queue(s.deadLetterQueue)}, log)
 }

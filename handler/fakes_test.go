@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,7 +21,7 @@ import (
 // fakeDBS behaves as DBS does: one token, one task, for ever.
 type fakeDBS struct {
 	// before, if set, runs before the effect of each call, and may refuse it; after
-	// runs behind the effect, and may lose the answer.
+	// runs after the effect, and may lose the answer.
 	before func(ctx context.Context, request events.Request) error
 	after  func(request events.Request) error
 
@@ -71,11 +74,10 @@ func (f *fakeDBS) CreateTask(ctx context.Context, request events.Request) (handl
 
 // fakeQueue keeps what is sent to it.
 type fakeQueue struct {
-	// before, if set, runs before the effect of each request, and may refuse it;
-	// refuse may refuse one message; after may lose the answer.
+	// before, if set, runs before the effect of each request, and may refuse it.
+	// refuse may refuse one message.
 	before func(ctx context.Context) error
 	refuse func(body string) error
-	after  func() error
 
 	mu       sync.Mutex
 	messages []string
@@ -106,11 +108,6 @@ func (f *fakeQueue) Send(ctx context.Context, bodies []string) []error {
 		}
 		f.messages = append(f.messages, body)
 	}
-	if f.after != nil {
-		if err := f.after(); err != nil {
-			return fail(err)
-		}
-	}
 	return answers
 }
 
@@ -137,7 +134,7 @@ func permanent(code string) error {
 }
 
 func operatorFault(code string) error {
-	return &handler.ServiceError{Service: "DBS", Kind: handler.OperatorFault, Code: code, Message: "mend it", HTTPStatusCode: 403}
+	return &handler.ServiceError{Service: "DBS", Kind: handler.OperatorFault, Code: code, Message: "fix it", HTTPStatusCode: 403}
 }
 
 // deployment is a handler with fakes around it.
@@ -165,19 +162,62 @@ func (d *deployment) restart(change func(*handler.Config)) {
 		change(&config)
 	}
 	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	d.Handler = handler.New(config, d.dbs, d.results, d.deadLetters, log)
+	d.Handler = handler.New(config, handler.Ports{Tasks: d.dbs, Results: d.results, DeadLetters: d.deadLetters}, log)
+}
+
+var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))
+
+// lines returns the log lines with the given text.
+func (d *deployment) lines(t testing.TB, text string) []map[string]any {
+	t.Helper()
+	var found []map[string]any
+	for line := range strings.Lines(d.log.String()) {
+		var fields map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &fields))
+		if fields["msg"] == text {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+// handle handles a payload with the given time until the deadline.
+func (d *deployment) handle(t testing.TB, timeout time.Duration, payload []byte) (handler.Summary, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	summary, err := d.Handle(ctx, "", payload)
+	require.NoError(t, ctx.Err(), "answered in time")
+	return summary, err
 }
 
 // batch returns an event stream payload with the given message bodies; the IDs of
 // the events are their numbers.
 func batch(bodies ...string) []byte {
-	var elements []map[string]any
+	elements := make([]element, len(bodies))
 	for i, body := range bodies {
-		id := fmt.Sprintf("event-%d", i)
-		elements = append(elements, map[string]any{"specversion": "1.0", "id": id, "source": "acs:mns", "type": "mns:Queue:SendMessage",
-			"data": map[string]any{"messageId": id, "messageBody": body}})
+		elements[i] = element{ID: fmt.Sprintf("event-%d", i), MessageID: fmt.Sprintf("event-%d", i), Body: body}
 	}
-	payload, err := json.Marshal(elements)
+	return stream(elements...)
+}
+
+// element is one event of an event stream.
+type element struct{ ID, MessageID, Time, Body string }
+
+func stream(elements ...element) []byte {
+	var all []map[string]any
+	for _, e := range elements {
+		data := map[string]any{"messageBody": e.Body}
+		if e.MessageID != "" {
+			data["messageId"] = e.MessageID
+		}
+		one := map[string]any{"specversion": "1.0", "id": e.ID, "source": "acs:mns", "type": "mns:Queue:SendMessage", "data": data}
+		if e.Time != "" {
+			one["time"] = e.Time
+		}
+		all = append(all, one)
+	}
+	payload, err := json.Marshal(all)
 	if err != nil {
 		panic(err)
 	}
@@ -189,9 +229,9 @@ func item(n int) string {
 }
 
 func items(n int) []string {
-	var bodies []string
+	bodies := make([]string, n)
 	for i := range n {
-		bodies = append(bodies, item(i))
+		bodies[i] = item(i)
 	}
 	return bodies
 }

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -26,17 +27,20 @@ type Config struct {
 	ResultEncoding       events.Encoding // empty: raw
 	Concurrency          int             // DBS calls in flight, at least 1
 	MaxRequestsPerSecond int             // DBS calls started a second; 0: no limit
+	BackupPlanIDs        []string        // that discovery looks at if it is not asked for others
+	LookbackHours        int             // how far back discovery looks; 0: [DefaultLookbackHours]
 	Targets              Targets
 }
+
+// DefaultLookbackHours is how far back discovery looks if nothing else is set.
+const DefaultLookbackHours = 72
 
 // Handler handles payloads. It is immutable but for the records of what it has
 // done, and safe for concurrent use.
 type Handler struct {
 	config       Config
 	decoder      events.Decoder
-	tasks        TaskCreator
-	results      Queue
-	deadLetters  Queue
+	ports        Ports
 	limiter      *rate.Limiter
 	done         *record // events that are done
 	deadLettered *record // messages in the dead-letter queue, their failure published or not; keys only
@@ -47,15 +51,13 @@ type Handler struct {
 // IDs: more than the largest batch of the trigger, which has 10,000.
 const recordLimit = 5 << 20
 
-// New returns a handler that creates tasks with tasks, publishes results to
-// results and original bodies that can never succeed to deadLetters.
-func New(config Config, tasks TaskCreator, results, deadLetters Queue, log *slog.Logger) *Handler {
+// New returns a handler that reaches the services through ports.
+func New(config Config, ports Ports, log *slog.Logger) *Handler {
+	config.LookbackHours = cmp.Or(config.LookbackHours, DefaultLookbackHours)
 	h := &Handler{
 		config:       config,
 		decoder:      events.Decoder{DataFormat: config.DataFormat},
-		tasks:        tasks,
-		results:      results,
-		deadLetters:  deadLetters,
+		ports:        ports,
 		done:         newRecord(recordLimit),
 		deadLettered: newRecord(recordLimit),
 		log:          log,

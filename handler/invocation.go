@@ -31,8 +31,8 @@ func newInvocation(calls, publishing context.Context, h *Handler, log *slog.Logg
 	in.stopCalls = stop
 	in.caller = &caller{starting: starting, running: calls, pacer: &pacer{limiter: h.limiter}, log: &callLog{log: log}}
 	in.dispatcher = newDispatcher(starting, h.config.Concurrency, in.call, in.abandon)
-	in.results = newOutbox(publishing, h.results, in.caller.log)
-	in.deadLetters = newOutbox(publishing, h.deadLetters, in.caller.log)
+	in.results = newOutbox(publishing, h.ports.Results, in.caller.log)
+	in.deadLetters = newOutbox(publishing, h.ports.DeadLetters, in.caller.log)
 	return in
 }
 
@@ -124,7 +124,7 @@ func (in *invocation) call(c *call) {
 	}
 	var task Task
 	wait, again, err := in.caller.attempt(&c.attempts, func(ctx context.Context) (err error) {
-		task, err = in.handler.tasks.CreateTask(ctx, c.request)
+		task, err = in.handler.ports.Tasks.CreateTask(ctx, c.request)
 		return err
 	}, slog.String("clientToken", c.request.ClientToken))
 	switch {

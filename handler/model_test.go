@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,14 +18,14 @@ import (
 	"increment-backup-download/handler"
 )
 
-var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))
-
 // fate is what the services do to an event, call by call.
 type fate struct {
 	Kind     string // good, unfinished, malformed or refused
 	DBS      []string
 	Publish  []string
 	Explicit string // an explicit ClientToken
+	Steady   string // what DBS does in the first deliveries
+	Until    int    // how many
 }
 
 // TestHandler_KeepsItsPromise delivers random batches, in random order and with
@@ -39,11 +38,13 @@ func TestHandler_KeepsItsPromise(t *testing.T) {
 		outcomes := rapid.SliceOfN(rapid.SampledFrom([]string{"ok", "fail", "lost", "unknown", "fault"}), 0, 3)
 		fates := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) fate {
 			return fate{Kind: kinds.Draw(t, "kind"), DBS: outcomes.Draw(t, "dbs"), Publish: outcomes.Draw(t, "publish"),
-				Explicit: rapid.SampledFrom([]string{"", "", "", "shared"}).Draw(t, "token")}
+				Explicit: rapid.SampledFrom([]string{"", "", "", "shared"}).Draw(t, "token"),
+				Steady:   rapid.SampledFrom([]string{"", "", "fail", "unrecognized", "throttled", "slow", "hang"}).Draw(t, "steady"),
+				Until:    rapid.IntRange(1, 3).Draw(t, "until")}
 		}), 1, 40).Draw(rt, "fates")
 		order := rapid.Permutation(indexes(len(fates))).Draw(rt, "order")
 		repeats := rapid.SliceOfN(rapid.IntRange(0, len(fates)-1), 0, 5).Draw(rt, "repeats")
-		restarts := rapid.SliceOfN(rapid.Bool(), 1, 1).Draw(rt, "restart")[0]
+		restarts := rapid.SliceOfN(rapid.Bool(), 1, 4).Draw(rt, "restarts")
 
 		synctest.Test(t, func(t *testing.T) {
 			d := deploy(nil)
@@ -63,7 +64,7 @@ func TestHandler_KeepsItsPromise(t *testing.T) {
 				late := ctx.Err() != nil
 				cancel()
 				if late {
-					rt.Fatalf("answered behind the deadline")
+					rt.Fatalf("answered after the deadline")
 				}
 				if err == nil {
 					break
@@ -73,9 +74,10 @@ func TestHandler_KeepsItsPromise(t *testing.T) {
 				if !errors.As(err, &redelivery) && !errors.As(err, &fault) {
 					rt.Fatalf("an error of no declared type: %v", err)
 				}
-				if restarts {
+				if restarts[delivery%len(restarts)] {
 					d.restart(nil)
 				}
+				world.next()
 			}
 			world.check(rt, t, d)
 		})
@@ -94,9 +96,17 @@ func indexes(n int) []int {
 type world struct {
 	fates []fate
 
-	mu    sync.Mutex
-	dbs   map[string]int
-	sends int
+	mu       sync.Mutex
+	delivery int
+	dbs      map[string]int
+	sends    int
+}
+
+// next begins the next delivery.
+func (w *world) next() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.delivery++
 }
 
 func (w *world) payload(order []int) []byte {
@@ -136,6 +146,8 @@ func (w *world) outcome(request events.Request) string {
 	defer w.mu.Unlock()
 	n := w.dbs[request.BackupSetName]
 	switch {
+	case w.delivery < f.Until && f.Steady != "":
+		return f.Steady
 	case n >= len(f.DBS):
 		return "ok"
 	case f.DBS[n] == "lost" && f.Kind == "refused":
@@ -144,7 +156,7 @@ func (w *world) outcome(request events.Request) string {
 	return f.DBS[n]
 }
 
-func (w *world) before(_ context.Context, request events.Request) error {
+func (w *world) before(ctx context.Context, request events.Request) error {
 	outcome := w.outcome(request)
 	if outcome == "lost" {
 		return nil
@@ -156,7 +168,15 @@ func (w *world) before(_ context.Context, request events.Request) error {
 	case "fail":
 		return transient("InternalError")
 	case "unknown":
-		return errors.New("a failure that nobody knows")
+		return errors.New("unclassified")
+	case "unrecognized":
+		return &handler.ServiceError{Service: "DBS", Code: "Strange", HTTPStatusCode: 400, Unrecognized: true}
+	case "throttled":
+		return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 30 * time.Millisecond}
+	case "slow":
+		time.Sleep(time.Second)
+	case "hang":
+		return hang(ctx)
 	case "fault":
 		return operatorFault("Forbidden.RAM")
 	}

@@ -8,6 +8,16 @@ import (
 	"increment-backup-download/events"
 )
 
+// Ports are the services that a [Handler] works with. Tasks, Results and
+// DeadLetters are required; Lists and Source are what discovery needs.
+type Ports struct {
+	Tasks       TaskCreator
+	Lists       BackupLister
+	Results     Queue          // takes the results
+	DeadLetters Queue          // takes original bodies that can never succeed
+	Source      InspectedQueue // takes announcements; nil (of no type) if there is none
+}
+
 // Task is a DBS backup set download task.
 type Task struct {
 	ID        string // BackupSetDownloadTaskId, never empty
@@ -46,6 +56,12 @@ type QueueInspector interface {
 	// (Priority 0), so that nothing is sent, and returns the refusal: Permanent if
 	// the request got as far as its parameters. It never returns nil.
 	TrySend(ctx context.Context) error
+}
+
+// InspectedQueue is a queue that can be looked at.
+type InspectedQueue interface {
+	Queue
+	QueueInspector
 }
 
 // BackupLister reads the two lists of DBS that discovery compares. Both methods

@@ -1,0 +1,73 @@
+package handler_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+func TestHandler_TypedByHand(t *testing.T) {
+	t.Run("a backup set is handled", func(t *testing.T) {
+		d := deploy(nil)
+		summary, err := d.Handle(t.Context(), "", []byte(item(1)))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Created)
+		assert.Len(t, d.results.messages, 1)
+	})
+	t.Run("what is missing is named, and nothing is done", func(t *testing.T) {
+		for payload, says := range map[string]string{
+			`{"key":"value"}`: "BackupSetId is missing, and BackupSetJobId or BackupSetName",
+			"rubbish":         "payload", "": "payload", "[1": "payload", "null": "payload",
+		} {
+			d := deploy(nil)
+			_, err := d.Handle(t.Context(), "", []byte(payload))
+			var refused *handler.EventError
+			require.ErrorAs(t, err, &refused)
+			assert.Contains(t, err.Error(), says)
+			assert.Zero(t, d.dbs.total)
+			assert.Empty(t, d.results.messages)
+			assert.Empty(t, d.deadLetters.messages)
+		}
+	})
+	t.Run("a refusal by DBS is published and not dead-lettered", func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+		summary, err := d.Handle(t.Context(), "", []byte(item(1)))
+		require.NoError(t, err)
+		assert.Equal(t, "Param.NotFound", summary.Results[0].ErrCode)
+		assert.Len(t, d.results.messages, 1)
+		assert.Empty(t, d.deadLetters.messages)
+	})
+	t.Run("a dry run in an array is refused, and the rest of the array is handled", func(t *testing.T) {
+		d := deploy(nil)
+		summary, err := d.Handle(t.Context(), "", []byte(`[{"BackupSetId":"a","BackupSetName":"b","DryRun":true},`+item(1)+`]`))
+		var refused *handler.EventError
+		require.ErrorAs(t, err, &refused)
+		assert.Equal(t, 1, summary.Created)
+		assert.Empty(t, d.deadLetters.messages)
+		assert.Len(t, d.results.messages, 1)
+	})
+	t.Run("a dry run of an unfinished backup set is ignored", func(t *testing.T) {
+		d := deploy(nil)
+		summary, err := d.Handle(t.Context(), "", []byte(`{"BackupSetJobId":"a","BackupSetId":"b","BackupStatus":"FILLING","DryRun":true}`))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Ignored)
+		assert.Nil(t, summary.DryRun)
+	})
+	t.Run("a dry run says what would be done, and does nothing", func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.DataFormat = "CSV" })
+		summary, err := d.Handle(t.Context(), "", []byte(`{"BackupSetJobId":"a","BackupSetId":"b","ClientToken":"c","DryRun":true}`))
+		require.NoError(t, err)
+		assert.Equal(t, &handler.DryRun{
+			Action: "CreateIncrementBackupSetDownload", BackupSetID: "a", BackupSetName: "b", BackupSetDataFormat: "CSV", ClientToken: "c",
+			Targets: handler.Targets{DBSEndpoint: "https://dbs", MNSEndpoint: "https://mns", ResultQueue: "results", DeadLetterQueue: "dead"},
+		}, summary.DryRun)
+		assert.Zero(t, d.dbs.total)
+		assert.Empty(t, d.results.messages)
+	})
+}

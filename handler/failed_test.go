@@ -1,0 +1,117 @@
+package handler_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+func TestHandler_DeadLettersWhatCanNeverSucceed(t *testing.T) {
+	for name, c := range map[string]struct {
+		body string
+		dbs  error
+		code string
+	}{
+		"not understood":      {" message from mns console", nil, events.CodeMalformed},
+		"refused by DBS":      {item(1), permanent("Param.NotFound"), "Param.NotFound"},
+		"refused, wrapped":    {item(1), fmt.Errorf("wrapped: %w", permanent("InvalidParameter")), "InvalidParameter"},
+		"unsupported format":  {`{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"XML"}`, nil, events.CodeUnsupportedDataFormat},
+		"contradictory names": {`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetName":"c"}`, nil, events.CodeConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := deploy(nil)
+			d.dbs.before = func(context.Context, events.Request) error { return c.dbs }
+			summary, err := d.Handle(t.Context(), "", batch(c.body))
+			require.NoError(t, err)
+			assert.Equal(t, 1, summary.Failed)
+			assert.Equal(t, []string{c.body}, d.deadLetters.messages, "unchanged")
+			result := d.results.results(t)["event-0"]
+			assert.Equal(t, events.TypeTaskFailed, result.Type)
+			assert.Equal(t, c.code, result.Data.ErrCode)
+			assert.NotEmpty(t, result.Data.ErrMessage)
+			assert.LessOrEqual(t, d.dbs.total, 1, "no second try")
+			if c.dbs != nil {
+				assert.Equal(t, 400, result.Data.HTTPStatusCode)
+				assert.Equal(t, "R-1", result.Data.RequestID)
+			}
+		})
+	}
+}
+
+func TestHandler_AnEmptyMessageIsFailedAndNotDeadLettered(t *testing.T) {
+	d := deploy(nil)
+	summary, err := d.Handle(t.Context(), "", batch(""))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Equal(t, events.CodeMalformed, d.results.results(t)["event-0"].Data.ErrCode)
+	assert.Empty(t, d.deadLetters.messages, "MNS takes no empty message")
+}
+
+// What failed is tried again when a person sends it again.
+func TestHandler_AFailureIsNotHeldAgainstANewMessage(t *testing.T) {
+	refuse := func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+	t.Run("typed by hand", func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = refuse
+		_, err := d.Handle(t.Context(), "", []byte(item(1)))
+		require.NoError(t, err)
+		d.dbs.before = nil
+		summary, err := d.Handle(t.Context(), "", []byte(item(1)))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Created)
+	})
+	t.Run("a dead letter sent again", func(t *testing.T) {
+		d := deploy(nil)
+		message := func(id string) []byte {
+			return fmt.Appendf(nil, `[{"messageId":%q,"messageBody":"{\"specversion\":\"1.0\",\"id\":\"inner\",\"data\":{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\"}}"}]`, id)
+		}
+		d.dbs.before = refuse
+		for range 2 {
+			_, err := d.Handle(t.Context(), "", message("first"))
+			require.NoError(t, err)
+		}
+		assert.Len(t, d.deadLetters.messages, 1, "a redelivery is no new message")
+		_, err := d.Handle(t.Context(), "", message("second"))
+		require.NoError(t, err)
+		assert.Len(t, d.deadLetters.messages, 2, "it failed again, and must not vanish")
+		d.dbs.before = nil
+		summary, err := d.Handle(t.Context(), "", message("third"))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Created)
+	})
+}
+
+func TestHandler_BoundsWhatAServiceSays(t *testing.T) {
+	d := deploy(nil)
+	long := strings.Repeat("x", 500_000)
+	d.dbs.before = func(context.Context, events.Request) error {
+		return &handler.ServiceError{Service: "DBS", Kind: handler.Permanent, Code: long, Message: long, RequestID: long}
+	}
+	summary, err := d.Handle(t.Context(), "", batch(items(20)...))
+	require.NoError(t, err)
+	text, err := json.Marshal(summary)
+	require.NoError(t, err)
+	assert.Less(t, len(text), 40_000)
+	assert.Less(t, d.log.Len(), 60_000)
+}
+
+func TestHandler_RefusedForGoodByTheQueueStaysOpen(t *testing.T) {
+	d := deploy(nil)
+	d.deadLetters.refuse = func(string) error {
+		return &handler.ServiceError{Service: "MNS", Kind: handler.Permanent, Code: "InvalidArgument", Message: "too large"}
+	}
+	_, err := d.Handle(t.Context(), "", batch("rubbish"))
+	var redelivery *handler.RedeliveryError
+	require.ErrorAs(t, err, &redelivery)
+	assert.Contains(t, err.Error(), "too large")
+	assert.Len(t, d.deadLetters.batches, 1)
+	assert.Empty(t, d.results.messages)
+}

@@ -1,0 +1,67 @@
+package handler_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+func TestHandler_StopsEarlyOnAnOperatorFault(t *testing.T) {
+	t.Run("of DBS", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			d.dbs.before = func(_ context.Context, request events.Request) error {
+				time.Sleep(time.Millisecond)
+				switch request.ClientToken {
+				case "event-10":
+					return operatorFault("Forbidden.RAM")
+				case "event-9":
+					time.Sleep(time.Second) // in flight: it may finish
+				}
+				return nil
+			}
+			bodies := items(100)
+			bodies[90] = "rubbish" // after the fault
+			summary, err := d.Handle(t.Context(), "", batch(bodies...))
+			var fault *handler.OperatorFaultError
+			require.ErrorAs(t, err, &fault)
+			assert.Contains(t, err.Error(), "Forbidden.RAM")
+			assert.Equal(t, 1, strings.Count(err.Error(), "fix it"), "said once, not for each event")
+			assert.Contains(t, d.log.String(), `"level":"ERROR","msg":"operator fault"`)
+			assert.Contains(t, d.log.String(), `"errCode":"Forbidden.RAM"`)
+			assert.LessOrEqual(t, d.dbs.total, 15, "calls after the fault")
+			assert.Contains(t, d.results.results(t), "event-9", "what was in flight is published")
+			assert.Len(t, d.results.messages, summary.Created)
+			assert.Empty(t, d.deadLetters.messages)
+			assert.Equal(t, 100, summary.Events)
+		})
+	})
+	t.Run("of the result queue", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			d.dbs.before = func(context.Context, events.Request) error { time.Sleep(time.Millisecond); return nil }
+			d.results.before = func(context.Context) error { return operatorFault("QueueNotExist") }
+			_, err := d.Handle(t.Context(), "", batch(items(400)...))
+			var fault *handler.OperatorFaultError
+			require.ErrorAs(t, err, &fault)
+			assert.Contains(t, err.Error(), "QueueNotExist")
+			assert.Less(t, d.dbs.total, 40, "calls whose results could not be published")
+		})
+	})
+	t.Run("of the dead-letter queue", func(t *testing.T) {
+		d := deploy(nil)
+		d.deadLetters.before = func(context.Context) error { return operatorFault("QueueNotExist") }
+		summary, err := d.Handle(t.Context(), "", batch("rubbish", item(1)))
+		var fault *handler.OperatorFaultError
+		require.ErrorAs(t, err, &fault)
+		assert.Len(t, d.results.messages, summary.Created, "the failure is not published before its dead letter")
+	})
+}

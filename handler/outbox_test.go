@@ -1,0 +1,124 @@
+package handler_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+func TestHandler_OneMessageDoesNotTakeItsBatchWithIt(t *testing.T) {
+	d := deploy(nil)
+	d.deadLetters.before = nil
+	h := handler.New(handler.Config{Concurrency: 1}, handler.Ports{Tasks: d.dbs, Results: d.results, DeadLetters: &pickyQueue{fakeQueue: d.deadLetters}}, discard)
+	_, err := h.Handle(t.Context(), "", batch("one", "too large", "two"))
+	var redelivery *handler.RedeliveryError
+	require.ErrorAs(t, err, &redelivery)
+	assert.Contains(t, err.Error(), "1 of 3 events are open")
+	assert.ElementsMatch(t, []string{"one", "two"}, d.deadLetters.messages)
+}
+
+// pickyQueue refuses a whole request for one of its messages, as MNS does.
+type pickyQueue struct{ *fakeQueue }
+
+func (q *pickyQueue) Send(ctx context.Context, bodies []string) []error {
+	for _, body := range bodies {
+		if body == "too large" {
+			answers := make([]error, len(bodies))
+			for i := range answers {
+				answers[i] = permanent("InvalidArgument")
+			}
+			return answers
+		}
+	}
+	return q.fakeQueue.Send(ctx, bodies)
+}
+
+func TestHandler_SendsAgainOnlyWhatTheQueueRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		refused := map[string]bool{}
+		d.results.refuse = func(body string) error {
+			if !refused[body] && len(refused) < 5 {
+				refused[body] = true
+				return transient("InternalServerError")
+			}
+			return nil
+		}
+		_, err := d.Handle(t.Context(), "", batch(items(16)...))
+		require.NoError(t, err)
+		require.Len(t, d.results.batches, 2)
+		assert.Len(t, d.results.batches[0], 16)
+		assert.Len(t, d.results.batches[1], 5)
+		assert.Len(t, d.results.messages, 16)
+	})
+}
+
+func TestHandler_PublishesInFullBatchesWhileCallsAreRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		var whileCalling int
+		d.dbs.before = func(context.Context, events.Request) error {
+			time.Sleep(time.Second)
+			return nil
+		}
+		d.results.before = func(context.Context) error {
+			d.dbs.mu.Lock()
+			defer d.dbs.mu.Unlock()
+			if d.dbs.flying > 0 {
+				whileCalling++
+			}
+			return nil
+		}
+		_, err := d.Handle(t.Context(), "", batch(items(100)...))
+		require.NoError(t, err)
+		assert.Len(t, d.results.batches, 7, "100 results in batches of 16")
+		assert.GreaterOrEqual(t, whileCalling, 5)
+		assert.Equal(t, 4, d.dbs.peak, "CONCURRENCY")
+	})
+}
+
+func TestHandler_KeepsBatchesBelow64KB(t *testing.T) {
+	d := deploy(nil)
+	var bodies []string
+	for i := range 20 {
+		bodies = append(bodies, fmt.Sprintf("%d%s", i, strings.Repeat("x", 20_000)))
+	}
+	bodies = append(bodies, strings.Repeat("y", 65_536))
+	_, err := d.Handle(t.Context(), "", batch(bodies...))
+	require.NoError(t, err)
+	assert.Len(t, d.deadLetters.messages, 21)
+	for _, sent := range d.deadLetters.batches {
+		total := 0
+		for _, body := range sent {
+			total += len(body)
+		}
+		assert.LessOrEqual(t, total, 65_536)
+	}
+}
+
+func TestHandler_APortThatAnswersForTooFewMessagesIsNotTrusted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.restart(nil)
+		queue := &shortQueue{}
+		h := handler.New(handler.Config{Concurrency: 1}, handler.Ports{Tasks: d.dbs, Results: queue, DeadLetters: queue}, discard)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := h.Handle(ctx, "", batch(item(1)))
+		var redelivery *handler.RedeliveryError
+		require.ErrorAs(t, err, &redelivery)
+	})
+}
+
+type shortQueue struct{}
+
+func (*shortQueue) Send(context.Context, []string) []error { return nil }
