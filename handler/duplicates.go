@@ -23,8 +23,10 @@ func newDuplicates() *duplicates {
 
 // fate is the end that an event of the batch shares with its repeats.
 type fate struct {
-	end     *end // nil until the event has ended; without its body
-	repeats []delivery
+	outcome outcome // empty until the event has ended
+	left    outcomeData
+	reason  error // why it is open
+	repeats []*delivery
 }
 
 // call is one request to DBS, with the events that depend on its answer.
@@ -37,25 +39,25 @@ type call struct {
 	due      time.Time // of the next one
 	err      error     // of the last one
 
-	waiting []delivery // events with the same request
-	rivals  []delivery // events with the same ClientToken and another request
+	waiting []*delivery // events with the same request
+	rivals  []*delivery // events with the same ClientToken and another request
 	ended   bool
 	task    Task
 	failure error
 }
 
-// admit gives an event the ID of its result and its fate, under the given keys.
-// If the event repeats another one of the batch, it returns how that one ended, or
-// nil if it will be told when it ends.
-func (b *duplicates) admit(d *delivery, keys []recordKey) (first *end, repeat bool) {
+// admit gives an event the ID of its result and a fate, under the given keys. If
+// the event repeats another one of the batch, it returns the fate of that one, and
+// whether it has ended; if not, the event will be returned with its repeats.
+func (b *duplicates) admit(d *delivery, keys ...recordKey) (first *fate, ended bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, key := range keys {
 		if known, ok := b.fates[key]; ok {
-			if known.end == nil {
-				known.repeats = append(known.repeats, *d)
+			if known.outcome == "" {
+				known.repeats = append(known.repeats, d)
 			}
-			return known.end, true
+			return known, known.outcome != ""
 		}
 	}
 	d.fate = &fate{}
@@ -71,14 +73,11 @@ func (b *duplicates) admit(d *delivery, keys []recordKey) (first *end, repeat bo
 }
 
 // close notes how an event ended, and returns its repeats, which end alike.
-func (b *duplicates) close(e end) []delivery {
+func (b *duplicates) close(e end) []*delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	repeats := e.fate.repeats
-	e.fate.repeats = nil
-	kept := e
-	kept.delivery = delivery{} // its body would be held for as long as the batch
-	e.fate.end = &kept
+	*e.fate = fate{outcome: e.outcome, left: outcomeOf(e.data), reason: e.reason}
 	return repeats
 }
 
@@ -94,7 +93,7 @@ const (
 )
 
 // join returns the call for an event's ClientToken, and what to do with it.
-func (b *duplicates) join(d delivery) (*call, step) {
+func (b *duplicates) join(d *delivery) (*call, step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	token := d.event.Request.ClientToken
@@ -113,13 +112,13 @@ func (b *duplicates) join(d delivery) (*call, step) {
 	case c != nil && kindOf(c.failure) != Permanent:
 		return c, stepOpen
 	}
-	c = &call{request: d.event.Request, attempts: attempts{timeout: callTimeout}, waiting: []delivery{d}}
+	c = &call{request: d.event.Request, attempts: attempts{timeout: callTimeout}, waiting: []*delivery{d}}
 	b.calls[token] = c
 	return c, stepCall
 }
 
 // end notes how a call ended, and returns the events that depend on it.
-func (b *duplicates) end(c *call, task Task, failure error) (waiting, rivals []delivery) {
+func (b *duplicates) end(c *call, task Task, failure error) (waiting, rivals []*delivery) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c.ended, c.task, c.failure = true, task, failure

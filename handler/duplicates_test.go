@@ -59,7 +59,7 @@ func TestHandler_ARepeatEndsAsItsEventEnds(t *testing.T) {
 		d.dbs.before = func(context.Context, events.Request) error { return transient("ServiceUnavailable") }
 		twice := stream(element{ID: "1", MessageID: "1", Body: item(1)}, element{ID: "1", MessageID: "1", Body: item(1)})
 		summary, err := d.handle(t, 10*time.Second, twice)
-		assert.ErrorContains(t, err, "2 of 2 events are open")
+		require.ErrorContains(t, err, "2 of 2 events are open")
 		assert.Zero(t, summary.AlreadyDone)
 
 		d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }

@@ -84,6 +84,18 @@ func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) 
 	return summary, err
 }
 
+// remember notes that an event is done: a task created or a failure published. A
+// failure is remembered by message ID only, so that an event that is sent again
+// after its cause is fixed is tried again.
+func (h *Handler) remember(d *delivery, o outcome, left outcomeData) {
+	switch {
+	case o == outcomeCreated:
+		h.done.put(d.created, left)
+	case o == outcomeFailed && d.event.MessageID != "":
+		h.done.put(d.message, left)
+	}
+}
+
 // kept reports whether a message is in the dead-letter queue.
 func (h *Handler) kept(key recordKey) bool {
 	_, ok := h.deadLettered.get(key)

@@ -61,7 +61,7 @@ func (in *invocation) run(payload []byte) (Summary, error) {
 // decoded starts what a decoded event needs.
 func (in *invocation) decoded(index int, event events.Event, malformed *events.Error) {
 	in.tally.take()
-	d := delivery{index: index, event: event, resultID: event.ResultID()}
+	d := &delivery{index: index, event: event, resultID: event.ResultID()}
 	switch {
 	case malformed == nil && event.Ignored():
 		in.tally.add(end{delivery: d, outcome: outcomeIgnored, data: events.NewResultData(event), text: "event ignored: the backup set is not complete"})
@@ -71,13 +71,15 @@ func (in *invocation) decoded(index int, event events.Event, malformed *events.E
 		return
 	}
 
-	keys := []recordKey{messageKey(event, d.resultID)}
+	d.message = messageKey(event, d.resultID)
+	keys := append(make([]recordKey, 0, 2), d.message)
 	if malformed == nil {
-		keys = append(keys, createdKey(event, d.resultID))
+		d.created = createdKey(event, d.resultID)
+		keys = append(keys, d.created)
 	}
-	if first, repeat := in.duplicates.admit(&d, keys); repeat {
-		if first != nil {
-			in.endLike(*first, d)
+	if first, ended := in.duplicates.admit(d, keys...); first != nil {
+		if ended {
+			in.endLike(first, d)
 		}
 		return
 	}
@@ -99,7 +101,7 @@ func (in *invocation) decoded(index int, event events.Event, malformed *events.E
 
 // join lets an event take part in the call for its ClientToken. It returns the
 // call if it is to be made.
-func (in *invocation) join(d delivery) *call {
+func (in *invocation) join(d *delivery) *call {
 	c, next := in.duplicates.join(d)
 	switch next {
 	case stepCall:
@@ -165,7 +167,7 @@ func (in *invocation) answered(c *call, task Task, failure error) {
 }
 
 // settle starts publishing the outcome of an ended call for one of its events.
-func (in *invocation) settle(c *call, d delivery) {
+func (in *invocation) settle(c *call, d *delivery) {
 	e := end{delivery: d, data: events.NewResultData(d.event), attempts: c.attempts.made}
 	if !c.started.IsZero() {
 		e.took = time.Since(c.started)
@@ -188,7 +190,7 @@ func (in *invocation) settle(c *call, d delivery) {
 }
 
 // reject fails an event that no call is made for.
-func (in *invocation) reject(d delivery, reason events.Error) {
+func (in *invocation) reject(d *delivery, reason events.Error) {
 	e := end{delivery: d, outcome: outcomeFailed, text: "event failed", data: events.NewResultData(d.event)}
 	e.data.ErrCode, e.data.ErrMessage = reason.Code, reason.Message
 	in.fail(e)
@@ -197,12 +199,11 @@ func (in *invocation) reject(d delivery, reason events.Error) {
 // fail puts the original body into the dead-letter queue, and publishes the
 // failure after it.
 func (in *invocation) fail(e end) {
-	key := messageKey(e.event, e.resultID)
 	switch {
 	case e.event.ByHand, // the person has it
-		e.event.Announced,    // DBS has the set, and the next run would announce it again
-		e.event.Body == "",   // MNS takes no empty message
-		in.handler.kept(key): // by an earlier invocation, which could not publish the failure
+		e.event.Announced,          // DBS has the set, and the next run would announce it again
+		e.event.Body == "",         // MNS takes no empty message
+		in.handler.kept(e.message): // by an earlier invocation, which could not publish the failure
 		in.publish(e)
 		return
 	case len(e.event.Body) > maxBatchBytes:
@@ -213,7 +214,7 @@ func (in *invocation) fail(e end) {
 		switch {
 		case err == nil:
 			if e.event.MessageID != "" {
-				in.handler.deadLettered.put(key, outcomeData{})
+				in.handler.deadLettered.put(e.message, outcomeData{})
 			}
 			in.publish(e)
 		case kindOf(err) == Permanent && len(e.event.Body) > maxEncodable:
@@ -245,21 +246,9 @@ func (in *invocation) publish(e end) {
 			in.unpublished(e, "result", err)
 			return
 		}
-		if key, ok := doneKey(e.delivery, e.outcome); ok {
-			h.done.put(key, outcomeOf(e.data))
-		}
+		h.remember(e.delivery, e.outcome, outcomeOf(e.data))
 		in.end(e)
 	}})
-}
-
-// doneKey returns the key under which an event is remembered as done, and whether
-// it is. A failure is remembered by message ID only, so that an event that is
-// sent again after its cause is fixed is tried again.
-func doneKey(d delivery, o outcome) (recordKey, bool) {
-	if o == outcomeCreated {
-		return createdKey(d.event, d.resultID), true
-	}
-	return messageKey(d.event, d.resultID), d.event.MessageID != ""
 }
 
 // unpublished leaves an event open whose result or dead letter is not published.
@@ -275,19 +264,19 @@ func (in *invocation) unpublished(e end, what string, err error) {
 func (in *invocation) end(e end) {
 	in.tally.add(e)
 	for _, d := range in.duplicates.close(e) {
-		in.endLike(e, d)
+		in.endLike(e.fate, d)
 	}
 }
 
 // endLike ends a repeat of an event as the event itself ended.
-func (in *invocation) endLike(first end, d delivery) {
-	e := end{delivery: d, outcome: first.outcome, data: outcomeOf(first.data).of(d.event), reason: first.reason, text: first.text}
-	if first.outcome != outcomeOpen {
-		if key, ok := doneKey(d, first.outcome); ok {
-			in.handler.done.put(key, outcomeOf(first.data))
-		}
-		e.outcome, e.text = outcomeAlreadyDone, "event repeated in the batch"
+func (in *invocation) endLike(first *fate, d *delivery) {
+	e := end{delivery: d, data: first.left.of(d.event)}
+	if first.outcome == outcomeOpen {
+		in.tally.add(e.open(first.reason))
+		return
 	}
+	in.handler.remember(d, first.outcome, first.left)
+	e.outcome, e.text = outcomeAlreadyDone, "event repeated in the batch"
 	in.tally.add(e)
 }
 

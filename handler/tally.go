@@ -27,12 +27,14 @@ type delivery struct {
 	index    int
 	event    events.Event
 	resultID string
-	fate     *fate
+	message  recordKey // the key of this message
+	created  recordKey // the key of this event once a task is created for it
+	fate     *fate     // nil for a repeat
 }
 
 // end is what became of an event.
 type end struct {
-	delivery
+	*delivery
 	outcome  outcome
 	data     events.ResultData
 	text     string        // of the log line
