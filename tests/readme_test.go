@@ -32,7 +32,7 @@ func blocks(t *testing.T, page, language string) []string {
 // Every JSON sample of the pages goes where it says: what comes in is delivered,
 // and what goes out is held against the schema and against what really goes out.
 func TestReadme_EveryJSONSampleIsTrue(t *testing.T) {
-	samples := append(blocks(t, "README.md", "json"), blocks(t, "OPERATIONS.md", "json")...)
+	samples := append(blocks(t, "README.md", "json"), blocks(t, "docs/operations.md", "json")...)
 	require.Len(t, samples, 3)
 	for _, event := range append(strings.Split(samples[0], "\n"), samples[2]) {
 		cloud, _ := deploy(t, nil)
@@ -118,7 +118,7 @@ func TestReadme_TheSettingsAreThoseOfTheFunction(t *testing.T) {
 
 // The operating guide documents every field of the log, and no other.
 func TestOperations_TheLogFieldsAreThoseOfTheLog(t *testing.T) {
-	content, err := os.ReadFile("../OPERATIONS.md")
+	content, err := os.ReadFile("../docs/operations.md")
 	require.NoError(t, err)
 	_, section, _ := strings.Cut(string(content), "| field | in lines of | meaning |\n")
 	section, _, _ = strings.Cut(section, "\n\n")
@@ -148,12 +148,12 @@ func TestOperations_TheLogFieldsAreThoseOfTheLog(t *testing.T) {
 }
 
 func TestReadme_EveryLinkLeadsSomewhere(t *testing.T) {
-	for _, page := range []string{"README.md", "OPERATIONS.md", "CONTRIBUTING.md", "CHANGELOG.md"} {
+	for _, page := range []string{"README.md", "docs/operations.md", "docs/design.md", "CONTRIBUTING.md", "CHANGELOG.md"} {
 		content, err := os.ReadFile(filepath.Join("..", page))
 		require.NoError(t, err)
 		for _, match := range regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`).FindAllStringSubmatch(string(content), -1) {
 			if !strings.HasPrefix(match[1], "https://") {
-				_, err := os.Stat(filepath.Join("..", match[1]))
+				_, err := os.Stat(filepath.Join("..", filepath.Dir(page), match[1]))
 				require.NoError(t, err, page)
 			}
 		}
