@@ -4,28 +4,28 @@
 // # Promise
 //
 // Every delivered event ends in at least one of: result published, dead-lettered
-// (and then its failure published), or left open. Where an event is open,
-// [Handler.Handle] returns an error, the invocation fails, and the queue delivers
-// the payload again. One event ID never makes two download tasks, given that DBS
-// honours ClientToken.
+// (and then its failure published), ignored because its backup set is not
+// complete, or left open. If an event is open, [Handler.Handle] returns an error,
+// the invocation fails, and the queue delivers the payload again. One event ID
+// never makes two download tasks, given that DBS honours ClientToken.
 //
-// What a person types is answered instead: nothing is published for it where it
+// What a person types is answered instead: nothing is published for it if it
 // cannot be understood, and it is never dead-lettered.
 //
 // # Outcomes
 //
-// What DBS or MNS answers comes back from the ports [TaskCreator] and [Queue] as
-// a [*ServiceError] of a [Kind]. Transient failures, and all that are not known,
-// are tried again with backoff inside the invocation's time budget. Permanent
-// ones end the event: its body goes to the dead-letter queue, then a TaskFailed
-// result to the result queue. An operator fault stops the invocation early.
+// What DBS or MNS answers comes back from the [Ports] as a [*ServiceError] of a
+// [Kind]. Transient failures, and all that are unknown, are tried again with
+// backoff inside the invocation's time budget. Permanent ones end the event: its
+// body goes to the dead-letter queue, then a TaskFailed result to the result
+// queue. An operator fault stops the invocation early.
 //
 // # Errors
 //
 // Function Compute reports the name of the outermost error type:
 //
 //   - [*RedeliveryError]: events are open for now; a further delivery does the rest.
-//   - [*OperatorFaultError]: somebody must mend a permission, a credential or a
-//     queue; nothing is lost meanwhile.
+//   - [*OperatorFaultError]: somebody must fix a permission, a credential or a
+//     queue, within the day for which the trigger delivers again.
 //   - [*EventError]: a payload typed by hand cannot be understood.
 package handler

@@ -19,7 +19,7 @@ const (
 	Transient Kind = iota
 	// Permanent: the request itself is wrong and can never succeed.
 	Permanent
-	// OperatorFault: no call can succeed until somebody mends the deployment.
+	// OperatorFault: no call can succeed until somebody fixes the deployment.
 	OperatorFault
 )
 
@@ -40,8 +40,8 @@ type ServiceError struct {
 	Service        string        // DBS or MNS
 	Code           string        // the service's error code, or the adapter's word for a failure without one
 	Message        string        // the service's message, or what happened
-	HTTPStatusCode int           // 0 where there was no answer
-	RequestID      string        // the service's RequestId, where it answered with one
+	HTTPStatusCode int           // 0 if there was no answer
+	RequestID      string        // the service's RequestId, if it answered with one
 	Throttled      bool          // the service asks to be called less often
 	RetryAfter     time.Duration // the wait that a throttled answer asks for; 0 if it gave none
 	Unrecognized   bool          // a 4xx in the service's own form, with a code that no table has
@@ -102,13 +102,13 @@ func (o *openEvents) add(event events.Event, reason error) {
 	}
 }
 
-// text names the open events, with their reasons but for one that is told already.
-func (o *openEvents) text(told error) string {
+// text names the open events, with their reasons but for one that is already said.
+func (o *openEvents) text(said error) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%d of %d events are open", o.open, o.events)
 	for _, e := range o.first {
 		reason := ""
-		if told == nil || !errors.Is(e.reason, told) {
+		if said == nil || !errors.Is(e.reason, said) {
 			reason = ": " + e.reason.Error()
 		}
 		s.WriteString("; event " + events.Truncate(e.name+reason, maxReason))
@@ -145,7 +145,7 @@ func (e *RedeliveryError) Unwrap() error {
 }
 
 // OperatorFaultError fails an invocation that no redelivery can finish until
-// somebody mends a permission, a credential, a queue or a setting.
+// somebody fixes a permission, a credential, a queue or a setting.
 type OperatorFaultError struct {
 	Fault error // the first fault, a *ServiceError
 	open  openEvents

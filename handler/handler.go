@@ -20,7 +20,7 @@ type Targets struct {
 	DeadLetterQueue string `json:"deadLetterQueue"`
 }
 
-// Config is what the handler is told about its deployment.
+// Config describes the deployment.
 type Config struct {
 	Source               events.Source
 	DataFormat           string          // of events that name none; empty: not sent
