@@ -2,6 +2,8 @@ package standin
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -9,8 +11,7 @@ import (
 )
 
 // Policy is a RAM policy that the stand-ins enforce, and that remembers what of it
-// was used. A nil Policy allows everything. It is safe for
-// concurrent use.
+// was used. A nil Policy allows everything. It is safe for concurrent use.
 type Policy struct {
 	statements []statement
 
@@ -35,13 +36,32 @@ func (o *oneOrMore) UnmarshalJSON(value []byte) error {
 	return json.Unmarshal(value, (*[]string)(o))
 }
 
-// ParsePolicy reads a policy document.
+// ParsePolicy reads a policy document in JSON. One that says nothing, or that is not
+// understood in full, is an error: enforcing half of it would prove nothing.
 func ParsePolicy(document []byte) (*Policy, error) {
 	var read struct{ Statement []statement }
 	if err := json.Unmarshal(document, &read); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the policy: %w", err)
+	}
+	if len(read.Statement) == 0 {
+		return nil, errors.New("the policy has no statement")
+	}
+	for i, s := range read.Statement {
+		if s.Effect != "Allow" && s.Effect != "Deny" || len(s.Action) == 0 || len(s.Resource) == 0 {
+			return nil, fmt.Errorf("statement %d of the policy needs an Effect of Allow or Deny, an Action and a Resource", i)
+		}
 	}
 	return &Policy{statements: read.Statement, used: make(map[string]bool)}, nil
+}
+
+// NewPolicy is ParsePolicy for a document that is already decoded, such as from
+// YAML.
+func NewPolicy(document any) (*Policy, error) {
+	text, err := json.Marshal(document)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy: %w", err)
+	}
+	return ParsePolicy(text)
 }
 
 // Allows reports whether the policy allows an action on a resource: whether a
@@ -68,7 +88,7 @@ func (p *Policy) Allows(action, resource string) bool {
 	return allowed
 }
 
-// Unused returns what the policy allows and nothing has used: "action on resource".
+// Unused returns what of the policy nothing has used, sorted: "action on resource".
 func (p *Policy) Unused() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
