@@ -7,16 +7,23 @@ import (
 	"sync"
 )
 
-// Key is a set of test credentials, of an assumed role where it has a Token.
+// Key is a set of test credentials: of an assumed role if it has a Token, else the
+// key pair of a user.
 type Key struct {
 	ID     string
 	Secret string
 	Token  string
 }
 
-// NewKey returns fresh credentials that no real service knows.
+// NewKey returns fresh credentials of an assumed role that no real service knows.
 func NewKey() Key {
 	return Key{ID: "STS.standin" + Random(12), Secret: "secret-" + Random(24), Token: "token-" + Random(48)}
+}
+
+// NewKeyPair returns a fresh key pair without a security token, as clients take it
+// that know nothing of assumed roles.
+func NewKeyPair() Key {
+	return Key{ID: "LTAIstandin" + Random(12), Secret: "secret-" + Random(24)}
 }
 
 // Random returns n upper-case hex characters.

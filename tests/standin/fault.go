@@ -33,6 +33,7 @@ const (
 	HangAfter     Kind = "hang-after"     // and after the effect
 	Redirect      Kind = "redirect"       // to Location
 	Partial       Kind = "partial"        // some messages of a batch are refused
+	Short         Kind = "short"          // a page of a list has fewer rows than it should, and the usual totals
 )
 
 // Fault is one fault.
@@ -43,7 +44,7 @@ type Fault struct {
 	Code     string
 	Message  string
 	Location string
-	Then     func() // runs when a call hangs, behind the effect where there is one
+	Then     func() // runs when a call hangs, after the effect if there is one
 }
 
 // Plan decides which fault, if any, a request meets. It may be called by many
@@ -111,15 +112,45 @@ func (f *Faulty) SetPlan(plan Plan) {
 // Met counts the faults that were met.
 func (f *Faulty) Met() int { return int(f.met.Load()) }
 
-type partialKey struct{}
+type contextKey int
+
+const (
+	partialKey contextKey = iota
+	shortKey
+	countedKey
+)
 
 // IsPartial reports whether a batch is to be refused in part.
-func IsPartial(ctx context.Context) bool { return ctx.Value(partialKey{}) != nil }
+func IsPartial(ctx context.Context) bool { return ctx.Value(partialKey) != nil }
+
+// IsShort reports whether a page of a list is to be cut short.
+func IsShort(ctx context.Context) bool { return ctx.Value(shortKey) != nil }
+
+// IsCounted reports whether a service was already told that the call arrived.
+func IsCounted(ctx context.Context) bool { return ctx.Value(countedKey) != nil }
+
+// with returns a request whose context has a mark.
+func with(r *http.Request, mark contextKey) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), mark, true))
+}
+
+// Choose meets the requests that takes accepts with a plan's faults, and no others;
+// the plan sees no others. So a plan can be for one operation of DBS (dbs.ActionOf),
+// or for one queue.
+func Choose(takes func(*http.Request) bool, plan Plan) Plan {
+	return func(r *http.Request) *Fault {
+		if !takes(r) {
+			return nil
+		}
+		return plan(r)
+	}
+}
 
 // ServeHTTP serves a request as the plan says.
 func (f *Faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if counter, ok := f.service.(interface{ Arrived(*http.Request) }); ok {
 		counter.Arrived(r)
+		r = with(r, countedKey)
 	}
 	var fault *Fault
 	if plan := f.plan.Load(); plan != nil {
@@ -175,7 +206,9 @@ func (f *Faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case Redirect:
 		http.Redirect(w, r, fault.Location, http.StatusTemporaryRedirect)
 	case Partial:
-		f.service.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), partialKey{}, true)))
+		f.service.ServeHTTP(w, with(r, partialKey))
+	case Short:
+		f.service.ServeHTTP(w, with(r, shortKey))
 	default:
 		panic(fmt.Sprintf("standin: no fault of kind %q", fault.Kind))
 	}

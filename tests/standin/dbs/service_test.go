@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	openapi "github.com/alibabacloud-go/darabonba-openapi/v2/client"
 	openapiutil "github.com/alibabacloud-go/darabonba-openapi/v2/utils"
@@ -19,18 +17,25 @@ import (
 	"increment-backup-download/tests/standin/dbs"
 )
 
-// create calls the operation as any OpenAPI client does.
-func create(server *standin.Server, key standin.Key, action string, parameters map[string]string) (map[string]any, error) {
-	client, err := openapi.NewClient(&openapiutil.Config{
-		AccessKeyId: &key.ID, AccessKeySecret: &key.Secret, SecurityToken: &key.Token,
+// parameters of a call.
+type parameters map[string]string
+
+// call calls an operation as any OpenAPI client does.
+func call(server *standin.Server, key standin.Key, action string, given parameters) (map[string]any, error) {
+	config := &openapiutil.Config{
+		AccessKeyId: &key.ID, AccessKeySecret: &key.Secret,
 		Endpoint: dara.String(strings.TrimPrefix(server.URL, "http://")), Protocol: dara.String("HTTP"),
-	})
+	}
+	if key.Token != "" {
+		config.SecurityToken = &key.Token
+	}
+	client, err := openapi.NewClient(config)
 	if err != nil {
 		return nil, err
 	}
 	client.DisableSDKError = dara.Bool(true)
 	query := make(map[string]any)
-	for name, value := range parameters {
+	for name, value := range given {
 		query[name] = value
 	}
 	answer, err := client.CallApi(&openapiutil.Params{
@@ -44,6 +49,14 @@ func create(server *standin.Server, key standin.Key, action string, parameters m
 	return body, nil
 }
 
+// code is the error code that a call was refused with.
+func code(t *testing.T, err error) string {
+	t.Helper()
+	var refused *openapi.ClientError
+	require.ErrorAs(t, err, &refused)
+	return *refused.Code
+}
+
 func start(t *testing.T) (*dbs.Service, *standin.Server, standin.Key) {
 	t.Helper()
 	key := standin.NewKey()
@@ -54,114 +67,103 @@ func start(t *testing.T) (*dbs.Service, *standin.Server, standin.Key) {
 	return service, server, key
 }
 
-func TestService_HonoursClientToken(t *testing.T) {
-	service, server, key := start(t)
-	parameters := map[string]string{"BackupSetId": "a b~/", "BackupSetName": "mysql-bin.000054", "ClientToken": "token"}
-	first, err := create(server, key, dbs.Action, parameters)
-	require.NoError(t, err)
-	assert.Equal(t, true, first["Success"])
-	again, err := create(server, key, dbs.Action, parameters)
-	require.NoError(t, err)
-	assert.Equal(t, first["BackupSetDownloadTaskId"], again["BackupSetDownloadTaskId"])
-	assert.Len(t, service.Tasks(), 1)
-
-	parameters["BackupSetName"] = "another"
-	_, err = create(server, key, dbs.Action, parameters)
-	var refused *openapi.ClientError
-	require.ErrorAs(t, err, &refused)
-	assert.Equal(t, "IdempotentParameterMismatch", *refused.Code)
-}
-
-func TestService_RefusesWithTheServicesCodes(t *testing.T) {
-	service, server, key := start(t)
-	good := map[string]string{"BackupSetId": "a", "BackupSetName": "b"}
-	wrongSecret, wrongToken := key, key
-	wrongSecret.Secret, wrongToken.Token = "wrong", "wrong"
+func TestService_CountsCallsByOperation(t *testing.T) {
 	for name, c := range map[string]struct {
-		key        standin.Key
-		action     string
-		parameters map[string]string
-		code       string
+		handler func(*dbs.Service) http.Handler
+		calls   int
 	}{
-		"unknown key":    {standin.NewKey(), dbs.Action, good, "InvalidAccessKeyId.NotFound"},
-		"wrong secret":   {wrongSecret, dbs.Action, good, "SignatureDoesNotMatch"},
-		"wrong token":    {wrongToken, dbs.Action, good, "InvalidSecurityToken.Malformed"},
-		"another action": {key, "DescribeIncrementBackupList", good, "InvalidApi.NotFound"},
-		"no set":         {key, dbs.Action, map[string]string{"BackupSetName": "b"}, "MissingBackupSetId"},
-		"no name":        {key, dbs.Action, map[string]string{"BackupSetId": "a"}, "MissingBackupSetName"},
-		"a wrong format": {key, dbs.Action, map[string]string{"BackupSetId": "a", "BackupSetName": "b", "BackupSetDataFormat": "XML"}, "InvalidParameter"},
-		"a long token":   {key, dbs.Action, map[string]string{"BackupSetId": "a", "BackupSetName": "b", "ClientToken": strings.Repeat("x", 65)}, "InvalidParameter"},
+		"alone":              {func(s *dbs.Service) http.Handler { return s }, 3},
+		"with faults before": {func(s *dbs.Service) http.Handler { return standin.WithFaults(s) }, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := create(server, c.key, c.action, c.parameters)
-			var refused *openapi.ClientError
-			require.ErrorAs(t, err, &refused)
-			assert.Equal(t, c.code, *refused.Code)
+			key := standin.NewKey()
+			service := dbs.New(standin.NewKeys(key), nil)
+			server, err := standin.Start(c.handler(service))
+			require.NoError(t, err)
+			t.Cleanup(server.Close)
+			service.AddPlan("dbsplan")
+			for range 2 {
+				_, err = call(server, key, dbs.ActionListSets, parameters{"BackupPlanId": "dbsplan"})
+				require.NoError(t, err)
+			}
+			_, err = call(server, key, dbs.Action, parameters{"BackupSetId": "a", "BackupSetName": "b", "ClientToken": "c"})
+			require.NoError(t, err)
+			total, forToken := service.Calls("c")
+			assert.Equal(t, []int{c.calls, 1, 2, 0, 1}, []int{total, forToken,
+				service.CallsOf(dbs.ActionListSets), service.CallsOf(dbs.ActionListTasks), service.CallsOf(dbs.Action)})
 		})
 	}
-	t.Run("a backup set that is not there", func(t *testing.T) {
-		body, err := create(server, key, dbs.Action, map[string]string{"BackupSetId": "a", "BackupSetName": dbs.NotFoundName})
-		require.NoError(t, err, "the refusal comes with HTTP 200")
-		assert.Equal(t, false, body["Success"])
-		assert.Equal(t, "Param.NotFound", body["ErrCode"])
-	})
-	t.Run("no signature", func(t *testing.T) {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, nil)
-		require.NoError(t, err)
-		response, err := http.DefaultClient.Do(request)
-		require.NoError(t, err)
-		require.NoError(t, response.Body.Close())
-		assert.Equal(t, http.StatusBadRequest, response.StatusCode)
-	})
-	t.Run("a request sent again", func(t *testing.T) {
-		var seen *http.Request
-		recorder, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			seen = r.Clone(t.Context())
-			service.ServeHTTP(w, r)
-		}))
-		require.NoError(t, err)
-		defer recorder.Close()
-		_, err = create(recorder, key, dbs.Action, good)
-		require.NoError(t, err)
-		// again sends the request once more to the service itself, with changed headers.
-		again := func(change func(http.Header), resign bool) string {
-			request := seen.Clone(t.Context())
-			change(request.Header)
-			if resign {
-				dbs.Resign(request, key.Secret)
-			}
-			answer := httptest.NewRecorder()
-			service.ServeHTTP(answer, request)
-			return answer.Body.String()
-		}
-		now := time.Now().UTC()
-		assert.Contains(t, again(func(http.Header) {}, false), "SignatureNonceUsed")
-		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Signature-Nonce", "another") }, false), "SignatureDoesNotMatch")
-		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Signature-Nonce", "another") }, true), `"Success":true`)
-		for _, off := range []time.Duration{-16 * time.Minute, 16 * time.Minute} {
-			assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Date", now.Add(off).Format("2006-01-02T15:04:05Z")) }, true), "InvalidTimeStamp.Expired")
-		}
-		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Extra", "not signed") }, false), "IncompleteSignature")
-		assert.Contains(t, again(func(h http.Header) { h.Set("X-Acs-Version", "2020-01-01"); h.Set("X-Acs-Signature-Nonce", "third") }, true), "InvalidVersion")
-	})
 }
 
-// An OpenAPI client with good credentials, and with bad ones.
+func TestService_EnforcesThePolicyForEachOperation(t *testing.T) {
+	good := map[string]parameters{
+		dbs.Action:          {"BackupSetId": "a", "BackupSetName": "b"},
+		dbs.ActionListSets:  {"BackupPlanId": "dbsplan"},
+		dbs.ActionListTasks: {"BackupPlanId": "dbsplan"},
+	}
+	for allowed := range good {
+		t.Run(allowed, func(t *testing.T) {
+			service, server, key := start(t)
+			service.AddPlan("dbsplan")
+			policy, err := standin.ParsePolicy(fmt.Appendf(nil, `{"Statement":[{"Effect":"Allow","Action":["dbs:%s"],"Resource":["*"]}]}`, allowed))
+			require.NoError(t, err)
+			service.Policy = policy
+			for action, given := range good {
+				_, err := call(server, key, action, given)
+				if action == allowed {
+					require.NoError(t, err)
+					continue
+				}
+				assert.Equal(t, "Request.Forbidden", code(t, err), action)
+			}
+			assert.Empty(t, policy.Unused())
+		})
+	}
+}
+
+func TestService_MeetsFaultsByOperation(t *testing.T) {
+	key := standin.NewKey()
+	service := dbs.New(standin.NewKeys(key), nil)
+	faulty := standin.WithFaults(service)
+	server, err := standin.Start(faulty)
+	require.NoError(t, err)
+	t.Cleanup(server.Close)
+	service.AddPlan("dbsplan")
+	faulty.SetPlan(standin.Choose(
+		func(r *http.Request) bool { return dbs.ActionOf(r) == dbs.ActionListTasks },
+		standin.Always(standin.Fault{Kind: standin.Refuse, Status: http.StatusForbidden, Code: "Forbidden.RAM"})))
+	_, err = call(server, key, dbs.ActionListSets, parameters{"BackupPlanId": "dbsplan"})
+	require.NoError(t, err)
+	_, err = call(server, key, dbs.ActionListTasks, parameters{"BackupPlanId": "dbsplan"})
+	assert.Equal(t, "Forbidden.RAM", code(t, err))
+}
+
+// A plan has a finished backup set. Any OpenAPI client finds it, and has it
+// downloaded; one with unknown credentials does not.
 func Example() {
 	key := standin.NewKey()
-	server, err := standin.Start(dbs.New(standin.NewKeys(key), nil))
+	service := dbs.New(standin.NewKeys(key), nil)
+	service.AddSet("dbsqdss5tmh0001", dbs.Set{JobID: "1hv5g9wk0001", Name: "mysql-bin.000054"})
+	server, err := standin.Start(service)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer server.Close()
-	parameters := map[string]string{"BackupSetId": "t4yh0g0g0001", "BackupSetName": "mysql-bin.000054", "ClientToken": "event-1"}
-	answer, err := create(server, key, dbs.Action, parameters)
-	fmt.Println(answer["BackupSetDownloadTaskId"], err)
-	_, err = create(server, standin.NewKey(), dbs.Action, parameters)
+
+	list, err := call(server, key, dbs.ActionListSets, parameters{"BackupPlanId": "dbsqdss5tmh0001", "PageSize": "100"})
+	fmt.Println(list["TotalElements"], err)
+	set := parameters{"BackupSetId": "1hv5g9wk0001", "BackupSetName": "mysql-bin.000054", "ClientToken": "event-1"}
+	created, err := call(server, key, dbs.Action, set)
+	fmt.Println(created["BackupSetDownloadTaskId"], err)
+	fmt.Println(service.ListedTasks("dbsqdss5tmh0001")[0].Status)
+
+	_, err = call(server, standin.NewKey(), dbs.Action, set)
 	var refused *openapi.ClientError
 	fmt.Println(errors.As(err, &refused), *refused.Code)
 	// Output:
+	// 1 <nil>
 	// 1jydacm000001 <nil>
+	// running
 	// true InvalidAccessKeyId.NotFound
 }

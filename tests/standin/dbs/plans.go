@@ -1,0 +1,227 @@
+package dbs
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The states of a backup set. It is complete only if its BackupStatus says so.
+const (
+	Init        = "INIT"
+	Filling     = "FILLING"
+	Completed   = "COMPLETED"
+	Uncompleted = "UNCOMPLETED"
+)
+
+// The kinds of the job that made the set of a download task.
+const (
+	FullJob        = "cbs_backup_sub_full"
+	IncrementalJob = "cbs_backup_sub_cont"
+)
+
+// URLSecret is in the download links of every finished task, as the signature is in
+// those of OSS: who has the link has the backup. It must never be seen elsewhere.
+const URLSecret = "SIGNED-LINK-4f2b9d61c8" //nolint:gosec // G101: that of a stand-in
+
+// Set is an incremental backup set as a plan lists it. What is zero is left out of
+// the list; an empty Status means COMPLETED.
+type Set struct {
+	JobID   string // BackupSetJobId, of the incremental job: BackupSetId of the create call
+	Name    string // BackupSetId, a binlog's name for MySQL: BackupSetName of the create call
+	Status  string
+	Start   time.Time
+	End     time.Time
+	Expires time.Time
+	Size    int64
+}
+
+// ListedTask is a download task as a plan lists it.
+type ListedTask struct {
+	ID         string // empty: a new one
+	JobID      string // BackupSetId, the source set's ID
+	SetName    string // BackupSetCode, the source set's code: the file's name; for a full backup the JobID
+	JobType    string // empty: IncrementalJob, or FullJob if SetName is empty too, which is then the JobID
+	Status     string // checking, init, check_pass, pause, schedule, running, stop, finish; empty: running
+	Way        string // manual, auto; empty: manual
+	DataFormat string // empty: Native
+	Created    time.Time
+	Finished   time.Time
+	ErrMessage string
+}
+
+type setKey struct{ jobID, name string }
+
+// plan is a backup plan. It is guarded by its service's mutex.
+type plan struct {
+	id     string
+	sets   []*Set        // in the order of their arrival, or by Start
+	tasks  []*ListedTask // in the order of their arrival, or by Created
+	sorted bool          // both are by time
+}
+
+// listedSet is the newest set of a plan that has a key.
+type listedSet struct {
+	plan *plan
+	set  *Set
+}
+
+// AddPlan adds a backup plan without any sets and tasks; one that exists stays as
+// it is.
+func (s *Service) AddPlan(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan(id)
+}
+
+// plan returns a plan, and adds it if need be. The caller holds mu.
+func (s *Service) plan(id string) *plan {
+	if s.plans[id] == nil {
+		s.plans[id] = &plan{id: id}
+	}
+	return s.plans[id]
+}
+
+// RemovePlan removes a plan with its sets and tasks.
+func (s *Service) RemovePlan(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.plans[id]
+	if p == nil {
+		return
+	}
+	for _, set := range p.sets {
+		delete(s.sets, setKey{set.JobID, set.Name})
+	}
+	for _, task := range p.tasks {
+		delete(s.listed, task.ID)
+	}
+	delete(s.plans, id)
+}
+
+// AddSet lists a backup set, and adds its plan if need be. A key may be listed
+// twice, as after binlog numbers have restarted.
+func (s *Service) AddSet(planID string, set Set) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if set.Status == "" {
+		set.Status = Completed
+	}
+	p := s.plan(planID)
+	p.sets, p.sorted = append(p.sets, &set), false
+	s.sets[setKey{set.JobID, set.Name}] = &listedSet{p, &set}
+	s.jobs[set.JobID] = true
+}
+
+// UpdateSet changes the newest backup set with a key, but not the key itself; it
+// panics if no plan lists one, since that is a mistake of the test.
+func (s *Service) UpdateSet(jobID, name string, change func(*Set)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	listed := s.sets[setKey{jobID, name}]
+	if listed == nil {
+		panic("dbs: no plan lists the backup set " + jobID + "/" + name)
+	}
+	change(listed.set)
+	listed.plan.sorted = false
+}
+
+// SetStatus changes the status of a backup set.
+func (s *Service) SetStatus(jobID, name, status string) {
+	s.UpdateSet(jobID, name, func(set *Set) { set.Status = status })
+}
+
+// Complete completes a backup set, which ends now if it has no end.
+func (s *Service) Complete(jobID, name string) {
+	s.UpdateSet(jobID, name, func(set *Set) {
+		set.Status = Completed
+		if set.End.IsZero() {
+			set.End = time.Now()
+		}
+	})
+}
+
+// RemoveSet lists a backup set no longer, as DBS does when it has expired.
+func (s *Service) RemoveSet(jobID, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := setKey{jobID, name}
+	listed := s.sets[key]
+	if listed == nil {
+		return
+	}
+	delete(s.sets, key)
+	listed.plan.sets = slices.DeleteFunc(listed.plan.sets, func(set *Set) bool { return set.JobID == jobID && set.Name == name })
+}
+
+// AddTask lists a download task, adds its plan if need be, and returns the task's
+// ID. Tasks that are created by calls are listed by themselves, if a plan lists
+// the set.
+func (s *Service) AddTask(planID string, task ListedTask) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if task.ID == "" {
+		task.ID = fmt.Sprintf("urxgrxt7%06d", len(s.listed)+1)
+	}
+	s.addTask(s.plan(planID), task)
+	return task.ID
+}
+
+// addTask lists a task. The caller holds mu.
+func (s *Service) addTask(p *plan, task ListedTask) {
+	switch {
+	case task.JobType == "" && task.SetName != "":
+		task.JobType = IncrementalJob
+	case task.JobType == "":
+		task.JobType, task.SetName = FullJob, task.JobID
+	}
+	task.Status, task.Way, task.DataFormat = cmp.Or(task.Status, "running"), cmp.Or(task.Way, "manual"), cmp.Or(task.DataFormat, "Native")
+	p.tasks, p.sorted = append(p.tasks, &task), false
+	s.listed[task.ID] = &task
+}
+
+// SetTaskStatus changes the status of a listed task; one that turns to finish is
+// finished now. It panics if no plan lists the task.
+func (s *Service) SetTaskStatus(id, status string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	task := s.listed[id]
+	if task == nil {
+		panic("dbs: no plan lists the task " + id)
+	}
+	task.Status = status
+	if status == "finish" && task.Finished.IsZero() {
+		task.Finished = time.Now()
+	}
+}
+
+// ListedTasks returns the tasks that a plan lists.
+func (s *Service) ListedTasks(planID string) []ListedTask {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.plans[planID]
+	if p == nil {
+		return nil
+	}
+	tasks := make([]ListedTask, len(p.tasks))
+	for i, task := range p.tasks {
+		tasks[i] = *task
+	}
+	return tasks
+}
+
+// sort orders the lists of a plan by time. The caller holds mu.
+func (p *plan) sort() {
+	if p.sorted {
+		return
+	}
+	slices.SortStableFunc(p.sets, func(a, b *Set) int { return a.Start.Compare(b.Start) })
+	slices.SortStableFunc(p.tasks, func(a, b *ListedTask) int { return a.Created.Compare(b.Created) })
+	p.sorted = true
+}
+
+// listedPlanID is a plan's ID in a task: the official sample has it without the
+// prefix that the request has.
+func listedPlanID(id string) string { return strings.TrimPrefix(id, "dbs") }
