@@ -1,0 +1,336 @@
+package mns
+
+import (
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"increment-backup-download/tests/standin"
+)
+
+// The batch limits of the service.
+const (
+	maxBatch      = 16
+	maxBatchBytes = 65536
+)
+
+// Put sends a message to a queue, past the network.
+func (s *Service) Put(name, body string) (Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, ok := s.queues[name]
+	if !ok {
+		return Message{}, fmt.Errorf("no queue %q", name)
+	}
+	return *q.send(body, 0, 8, time.Now()), nil
+}
+
+// Receive receives up to n messages, past the network.
+func (s *Service) Receive(name string, n int) []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q, ok := s.queues[name]; ok {
+		return q.receive(n, time.Now())
+	}
+	return nil
+}
+
+// Delete deletes a received message, past the network.
+func (s *Service) Delete(name, receiptHandle string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q, ok := s.queues[name]; ok {
+		_ = q.remove(receiptHandle, time.Now())
+	}
+}
+
+// Messages returns every message of a queue, visible or not, in the order of
+// their arrival.
+func (s *Service) Messages(name string) []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, ok := s.queues[name]
+	if !ok {
+		return nil
+	}
+	all := make([]Message, len(q.messages))
+	for i, m := range q.messages {
+		all[i] = *m
+	}
+	slices.SortFunc(all, func(a, b Message) int { return a.sequence - b.sequence })
+	return all
+}
+
+type messageXML struct {
+	MessageBody  *string
+	DelaySeconds int
+	Priority     *int
+}
+
+func (m messageXML) check(q *queue) *refusal {
+	switch {
+	case m.MessageBody == nil || *m.MessageBody == "":
+		return &refusal{http.StatusBadRequest, "MalformedXML", "MessageBody is required."}
+	case m.Priority != nil && (*m.Priority < 1 || *m.Priority > 16):
+		return invalid("The value of Priority should between 1 and 16")
+	case m.DelaySeconds < 0 || m.DelaySeconds > 604800:
+		return invalid("The value of DelaySeconds should between 0 and 604800")
+	case len(*m.MessageBody) > q.attributes.MaximumMessageSize:
+		return invalid("The length of message should not be larger than MaximumMessageSize.")
+	}
+	return nil
+}
+
+func (m messageXML) send(q *queue) *Message {
+	priority := 8
+	if m.Priority != nil {
+		priority = *m.Priority
+	}
+	return q.send(*m.MessageBody, max(m.DelaySeconds, q.attributes.DelaySeconds), priority, time.Now())
+}
+
+type sentXML struct {
+	XMLName        xml.Name `xml:"Message"`
+	Namespace      string   `xml:"xmlns,attr,omitempty"`
+	ErrorCode      string   `xml:",omitempty"`
+	ErrorMessage   string   `xml:",omitempty"`
+	MessageID      string   `xml:"MessageId,omitempty"`
+	MessageBodyMD5 string   `xml:",omitempty"`
+	ReceiptHandle  string   `xml:",omitempty"`
+}
+
+func (s *Service) sendMessages(w http.ResponseWriter, r *http.Request, name string, body []byte) *refusal {
+	// authenticate has read it.
+	sender, _, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Authorization"), "MNS "), ":")
+	if s.Delay > 0 {
+		time.Sleep(s.Delay)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests[name]++
+	q, ok := s.queues[name]
+	if !ok {
+		return queueNotExist()
+	}
+	var batch struct{ Message []messageXML }
+	if readXML(body, "Messages", &batch) != nil || batch.Message == nil {
+		var one messageXML
+		if refused := readXML(body, "Message", &one); refused != nil {
+			return refused
+		}
+		if refused := one.check(q); refused != nil {
+			return refused
+		}
+		sent := one.send(q)
+		sent.AccessKeyID = sender
+		writeXML(w, http.StatusCreated, sentXML{Namespace: namespace, MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
+		return nil
+	}
+	if len(batch.Message) > maxBatch {
+		return invalid("The number of messages should between 1 and %d", maxBatch)
+	}
+	total := 0
+	for _, m := range batch.Message {
+		if refused := m.check(q); refused != nil {
+			return refused
+		}
+		total += len(*m.MessageBody)
+	}
+	if total > maxBatchBytes {
+		return invalid("The total size of messages should not be larger than %d", maxBatchBytes)
+	}
+	answer := struct {
+		XMLName   xml.Name `xml:"Messages"`
+		Namespace string   `xml:"xmlns,attr"`
+		Message   []sentXML
+	}{Namespace: namespace}
+	status := http.StatusCreated
+	for i, m := range batch.Message {
+		if standin.IsPartial(r.Context()) && i%2 == 1 {
+			status = http.StatusInternalServerError
+			answer.Message = append(answer.Message, sentXML{ErrorCode: "InternalServerError", ErrorMessage: "InternalServerError"})
+			continue
+		}
+		sent := m.send(q)
+		sent.AccessKeyID = sender
+		answer.Message = append(answer.Message, sentXML{MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
+	}
+	writeXML(w, status, answer)
+	return nil
+}
+
+type receivedXML struct {
+	XMLName          xml.Name `xml:"Message"`
+	Namespace        string   `xml:"xmlns,attr,omitempty"`
+	MessageID        string   `xml:"MessageId"`
+	MessageBodyMD5   string
+	MessageBody      string
+	ReceiptHandle    string `xml:",omitempty"`
+	EnqueueTime      int64
+	FirstDequeueTime int64
+	NextVisibleTime  int64 `xml:",omitempty"`
+	DequeueCount     int
+	Priority         int
+}
+
+func received(m Message, peek bool) receivedXML {
+	x := receivedXML{MessageID: m.ID, MessageBodyMD5: m.BodyMD5, MessageBody: m.Body, ReceiptHandle: m.ReceiptHandle, EnqueueTime: m.EnqueueTime,
+		FirstDequeueTime: m.FirstDequeueTime, NextVisibleTime: m.NextVisibleTime, DequeueCount: m.DequeueCount, Priority: m.Priority}
+	if peek {
+		x.ReceiptHandle, x.NextVisibleTime = "", 0
+	}
+	return x
+}
+
+func (s *Service) receiveMessages(w http.ResponseWriter, name string, query map[string]string, _ []byte) *refusal {
+	n := 1
+	given, batch := query["numofmessages"]
+	if batch {
+		parsed, err := strconv.Atoi(given)
+		if err != nil || parsed < 1 || parsed > maxBatch {
+			return invalid("The value of numOfMessages should between 1 and %d", maxBatch)
+		}
+		n = parsed
+	}
+	peek := query["peekonly"] == "true"
+	wait := -1
+	if given, ok := query["waitseconds"]; ok {
+		parsed, err := strconv.Atoi(given)
+		if err != nil || parsed < 0 || parsed > 30 {
+			return invalid("The value of waitseconds should between 0 and 30")
+		}
+		wait = parsed
+	}
+	started := time.Now()
+	var messages []Message
+	for {
+		s.mu.Lock()
+		q, ok := s.queues[name]
+		if !ok {
+			s.mu.Unlock()
+			return queueNotExist()
+		}
+		if wait < 0 {
+			wait = q.attributes.PollingWaitSeconds
+		}
+		now := time.Now()
+		if peek {
+			messages = q.peek(n, now)
+		} else {
+			messages = q.receive(n, now)
+		}
+		arrived := q.arrived
+		s.mu.Unlock()
+		left := time.Duration(wait)*time.Second - time.Since(started)
+		if len(messages) > 0 || peek || left <= 0 {
+			break
+		}
+		// A message may also become visible again without arriving.
+		select {
+		case <-arrived:
+		case <-time.After(min(left, 100*time.Millisecond)):
+		}
+	}
+	if len(messages) == 0 {
+		return messageNotExist()
+	}
+	if !batch {
+		x := received(messages[0], peek)
+		x.Namespace = namespace
+		writeXML(w, http.StatusOK, x)
+		return nil
+	}
+	answer := struct {
+		XMLName   xml.Name `xml:"Messages"`
+		Namespace string   `xml:"xmlns,attr"`
+		Message   []receivedXML
+	}{Namespace: namespace}
+	for _, m := range messages {
+		answer.Message = append(answer.Message, received(m, peek))
+	}
+	writeXML(w, http.StatusOK, answer)
+	return nil
+}
+
+func (s *Service) deleteMessages(w http.ResponseWriter, name string, query map[string]string, body []byte) *refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, ok := s.queues[name]
+	if !ok {
+		return queueNotExist()
+	}
+	now := time.Now()
+	if handle, one := query["receipthandle"]; one {
+		if refused := q.remove(handle, now); refused != nil {
+			return refused
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	var handles struct{ ReceiptHandle []string }
+	if refused := readXML(body, "ReceiptHandles", &handles); refused != nil {
+		return refused
+	}
+	if len(handles.ReceiptHandle) == 0 {
+		return &refusal{http.StatusBadRequest, "MissingReceiptHandle", "ReceiptHandle is required."}
+	}
+	type failed struct {
+		ErrorCode, ErrorMessage, ReceiptHandle string
+	}
+	errorsXML := struct {
+		XMLName   xml.Name `xml:"Errors"`
+		Namespace string   `xml:"xmlns,attr"`
+		Error     []failed
+	}{Namespace: namespace}
+	for _, handle := range handles.ReceiptHandle {
+		if refused := q.remove(handle, now); refused != nil {
+			errorsXML.Error = append(errorsXML.Error, failed{refused.code, refused.message, handle})
+		}
+	}
+	if len(errorsXML.Error) > 0 {
+		writeXML(w, http.StatusNotFound, errorsXML)
+		return nil
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Service) changeVisibility(w http.ResponseWriter, name string, query map[string]string, _ []byte) *refusal {
+	handle, ok := query["receipthandle"]
+	if !ok {
+		return &refusal{http.StatusBadRequest, "MissingReceiptHandle", "ReceiptHandle is required."}
+	}
+	given, ok := query["visibilitytimeout"]
+	if !ok {
+		return &refusal{http.StatusBadRequest, "MissingVisibilityTimeout", "VisibilityTimeout is required."}
+	}
+	seconds, err := strconv.Atoi(given)
+	if err != nil || seconds < 1 || seconds > 43200 {
+		return invalid("The value of VisibilityTimeout should between 1 and 43200")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, ok := s.queues[name]
+	if !ok {
+		return queueNotExist()
+	}
+	now := time.Now()
+	i, refused := q.find(handle, now)
+	if refused != nil {
+		return refused
+	}
+	m := q.messages[i]
+	m.NextVisibleTime = now.UnixMilli() + int64(seconds)*1000
+	m.ReceiptHandle = q.handle(m)
+	writeXML(w, http.StatusOK, struct {
+		XMLName         xml.Name `xml:"ChangeVisibility"`
+		Namespace       string   `xml:"xmlns,attr"`
+		ReceiptHandle   string
+		NextVisibleTime int64
+	}{Namespace: namespace, ReceiptHandle: m.ReceiptHandle, NextVisibleTime: m.NextVisibleTime})
+	return nil
+}

@@ -1,0 +1,197 @@
+// Package mns is a stand-in for MNS (Simple Message Queue), protocol version
+// 2015-06-06: queues and messages, over signed HTTP and XML. It knows no topics and
+// subscriptions, no tags, and no signature but HMAC-SHA1 in the Authorization
+// header.
+//
+// It answers at its root, and under the path [Prefix], which lets the official Go
+// SDK take its address for an endpoint. It takes Content-MD5 in both forms that
+// are in the wild, query names in any case, and XML of any namespace.
+package mns
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"increment-backup-download/tests/standin"
+)
+
+// Prefix is a path under which the service answers too. The official Go SDK
+// splits the whole endpoint at its dots, and wants five parts.
+const Prefix = "/mns.local"
+
+// Service is the stand-in. It is safe for concurrent use.
+type Service struct {
+	// Keys are the credentials that are accepted.
+	Keys *standin.Keys
+	// Policy is the RAM policy of all of them; nil allows everything.
+	Policy *standin.Policy
+	// Delay is how long an answer to a sender takes.
+	Delay time.Duration
+	// Region and AccountID are those of the resources in the policy.
+	Region, AccountID string
+
+	mu       sync.Mutex
+	queues   map[string]*queue
+	requests map[string]int
+}
+
+// New returns a service that accepts the given credentials and has the given
+// queues, with the service's default attributes.
+func New(keys *standin.Keys, policy *standin.Policy, queues ...string) *Service {
+	s := &Service{Keys: keys, Policy: policy, Region: "cn-hangzhou", AccountID: "1234567890123456",
+		queues: make(map[string]*queue), requests: make(map[string]int)}
+	for _, name := range queues {
+		s.queues[name] = newQueue(name, Defaults())
+	}
+	return s
+}
+
+// Requests counts the well-signed requests to send to a queue.
+func (s *Service) Requests(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests[name]
+}
+
+// refusal is an error answer of the service.
+type refusal struct {
+	status        int
+	code, message string
+}
+
+func invalid(format string, args ...any) *refusal {
+	return &refusal{http.StatusBadRequest, "InvalidArgument", fmt.Sprintf(format, args...)}
+}
+
+func queueNotExist() *refusal {
+	return &refusal{http.StatusNotFound, "QueueNotExist", "The queue name you provided is not exist."}
+}
+
+func messageNotExist() *refusal {
+	return &refusal{http.StatusNotFound, "MessageNotExist", "Message not exist."}
+}
+
+// requestIDHeader is in lower case on the wire.
+const requestIDHeader = "x-mns-request-id"
+
+// WriteError answers with an error of the service.
+func (s *Service) WriteError(w http.ResponseWriter, status int, code, message string) {
+	requestID := standin.Random(24)
+	w.Header()[requestIDHeader] = []string{requestID}
+	writeXML(w, status, struct {
+		XMLName   xml.Name `xml:"Error"`
+		Namespace string   `xml:"xmlns,attr"`
+		Code      string
+		Message   string
+		RequestID string `xml:"RequestId"`
+		HostID    string `xml:"HostId"`
+	}{Namespace: namespace, Code: code, Message: message, RequestID: requestID, HostID: "http://" + s.AccountID + ".mns." + s.Region + ".aliyuncs.com"})
+}
+
+// WriteThrottle answers as the service does over its rate limit. It knows no wait
+// hint.
+func (s *Service) WriteThrottle(w http.ResponseWriter, _ time.Duration) {
+	s.WriteError(w, http.StatusBadRequest, "QpsLimitExceeded", "The qps limit of the queue is exceeded.")
+}
+
+// queueName is what the service allows.
+var queueName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]*$`)
+
+// ServeHTTP answers one request.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header()[requestIDHeader] = []string{standin.Random(24)}
+	w.Header().Set("x-mns-version", "2015-06-06")
+	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<20))
+	if err != nil {
+		return
+	}
+	refused := s.authenticate(r, body)
+	if refused == nil {
+		refused = s.route(w, r, body)
+	}
+	if refused != nil {
+		s.WriteError(w, refused.status, refused.code, refused.message)
+	}
+}
+
+func (s *Service) route(w http.ResponseWriter, r *http.Request, body []byte) *refusal {
+	rest := strings.Trim(strings.TrimPrefix(r.URL.Path, Prefix), "/")
+	parts := strings.Split(rest, "/")
+	query := make(map[string]string)
+	for name, values := range r.URL.Query() {
+		query[strings.ToLower(name)] = values[0]
+	}
+	if parts[0] != "queues" || len(parts) > 3 || len(parts) == 3 && parts[2] != "messages" {
+		return &refusal{http.StatusBadRequest, "InvalidRequestURL", "Http url of the request is invalid."}
+	}
+	if len(parts) == 1 {
+		if r.Method != http.MethodGet {
+			return &refusal{http.StatusBadRequest, "InvalidRequestURL", "Http url of the request is invalid."}
+		}
+		return s.listQueues(w, r)
+	}
+	name := parts[1]
+	switch {
+	case len(name) > 256:
+		return &refusal{http.StatusBadRequest, "QueueNameLengthError", "The length of queue name should between 1 and 256."}
+	case !queueName.MatchString(name):
+		return &refusal{http.StatusBadRequest, "InvalidQueueName", "The queue name you provided is invalid. It should contain letters, digits and hyphens only."}
+	}
+	action, resource := "", fmt.Sprintf("acs:mns:%s:%s:/queues/%s", s.Region, s.AccountID, name)
+	var serve func(http.ResponseWriter, string, map[string]string, []byte) *refusal
+	if len(parts) == 2 {
+		switch r.Method {
+		case http.MethodPut:
+			action, serve = "mns:CreateQueue", s.createQueue
+			if query["metaoverride"] == "true" {
+				action, serve = "mns:SetQueueAttributes", s.setAttributes
+			}
+		case http.MethodGet:
+			action, serve = "mns:GetQueueAttributes", s.getAttributes
+		case http.MethodDelete:
+			action, serve = "mns:DeleteQueue", s.deleteQueue
+		}
+	} else {
+		resource += "/messages"
+		switch r.Method {
+		case http.MethodPost:
+			action = "mns:SendMessage"
+			serve = func(w http.ResponseWriter, name string, _ map[string]string, body []byte) *refusal {
+				return s.sendMessages(w, r, name, body)
+			}
+		case http.MethodGet:
+			action, serve = "mns:ReceiveMessage", s.receiveMessages
+			if query["peekonly"] == "true" {
+				action = "mns:PeekMessage"
+			}
+		case http.MethodDelete:
+			action, serve = "mns:DeleteMessage", s.deleteMessages
+		case http.MethodPut:
+			action, serve = "mns:ChangeMessageVisibility", s.changeVisibility
+		}
+	}
+	if serve == nil {
+		return &refusal{http.StatusBadRequest, "InvalidRequestURL", "Http method of the request is invalid."}
+	}
+	if !s.Policy.Allows(action, resource) {
+		return &refusal{http.StatusForbidden, "AccessDenied", "The OwnerId that your Access Key Id associated to is forbidden for this operation."}
+	}
+	return serve(w, name, query, body)
+}
+
+// Endpoint returns the URL under which a server of this service takes the
+// official Go SDK too.
+func Endpoint(serverURL string) string {
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		return serverURL
+	}
+	return u.JoinPath(Prefix).String()
+}
