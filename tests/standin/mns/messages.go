@@ -116,25 +116,48 @@ func (s *Service) sendMessages(w http.ResponseWriter, r *http.Request, name stri
 	if !ok {
 		return queueNotExist()
 	}
-	var batch struct{ Message []messageXML }
-	if readXML(body, "Messages", &batch) != nil || batch.Message == nil {
-		var one messageXML
-		if refused := readXML(body, "Message", &one); refused != nil {
-			return refused
-		}
-		if refused := one.check(q); refused != nil {
-			return refused
-		}
-		sent := one.send(q)
-		sent.AccessKeyID = sender
-		writeXML(w, http.StatusCreated, sentXML{Namespace: namespace, MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
-		return nil
+	var given struct {
+		XMLName xml.Name
+		messageXML
+		Message []messageXML
 	}
-	if len(batch.Message) > maxBatch {
+	if refused := readXML(body, "", &given); refused != nil {
+		return refused
+	}
+	switch given.XMLName.Local {
+	case "Message":
+		return sendOne(w, q, given.messageXML, sender)
+	case "Messages":
+		// Alibaba's pages contradict each other about the action of a batch: that of
+		// BatchSendMessage (help.aliyun.com/document_detail/35135.html) names
+		// mns:BatchSendMessage, that of the permissions (27447.html) says that
+		// mns:SendMessage covers it. The stand-in wants both, so that a deployment that
+		// works here works under either reading.
+		if refused := s.authorize("mns:BatchSendMessage", messagesOf(name)); refused != nil {
+			return refused
+		}
+		return sendBatch(w, r, q, given.Message, sender)
+	default:
+		return &refusal{http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed."}
+	}
+}
+
+func sendOne(w http.ResponseWriter, q *queue, m messageXML, sender string) *refusal {
+	if refused := m.check(q); refused != nil {
+		return refused
+	}
+	sent := m.send(q)
+	sent.AccessKeyID = sender
+	writeXML(w, http.StatusCreated, sentXML{Namespace: namespace, MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
+	return nil
+}
+
+func sendBatch(w http.ResponseWriter, r *http.Request, q *queue, messages []messageXML, sender string) *refusal {
+	if len(messages) == 0 || len(messages) > maxBatch {
 		return invalid("The number of messages should between 1 and %d", maxBatch)
 	}
 	total := 0
-	for _, m := range batch.Message {
+	for _, m := range messages {
 		if refused := m.check(q); refused != nil {
 			return refused
 		}
@@ -149,7 +172,7 @@ func (s *Service) sendMessages(w http.ResponseWriter, r *http.Request, name stri
 		Message   []sentXML
 	}{Namespace: namespace}
 	status := http.StatusCreated
-	for i, m := range batch.Message {
+	for i, m := range messages {
 		if standin.IsPartial(r.Context()) && i%2 == 1 {
 			status = http.StatusInternalServerError
 			answer.Message = append(answer.Message, sentXML{ErrorCode: "InternalServerError", ErrorMessage: "InternalServerError"})

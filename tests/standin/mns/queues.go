@@ -2,7 +2,6 @@ package mns
 
 import (
 	"encoding/xml"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -69,7 +68,7 @@ func (s *Service) createQueue(w http.ResponseWriter, name string, _ map[string]s
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w.Header().Set("Location", "http://"+s.AccountID+".mns."+s.Region+".aliyuncs.com/queues/"+name)
+	w.Header().Set("Location", s.address()+"/queues/"+name)
 	if existing, ok := s.queues[name]; ok {
 		if existing.attributes != attributes {
 			return &refusal{http.StatusConflict, "QueueAlreadyExist", "The queue you want to create is already exist."}
@@ -109,30 +108,41 @@ func (s *Service) getAttributes(w http.ResponseWriter, name string, _ map[string
 	if !ok {
 		return queueNotExist()
 	}
-	active, inactive, delayed := q.counts(time.Now())
-	writeXML(w, http.StatusOK, struct {
-		XMLName                xml.Name `xml:"Queue"`
-		Namespace              string   `xml:"xmlns,attr"`
-		QueueName              string
-		CreateTime             int64
-		LastModifyTime         int64
-		DelaySeconds           int
-		MaximumMessageSize     int
-		MessageRetentionPeriod int
-		VisibilityTimeout      int
-		PollingWaitSeconds     int
-		ActiveMessages         int
-		InactiveMessages       int
-		DelayMessages          int
-		LoggingEnabled         string
-	}{
-		Namespace: namespace, QueueName: name, CreateTime: q.created.Unix(), LastModifyTime: q.modified.Unix(),
+	answer := q.describe(time.Now())
+	answer.Namespace = namespace
+	writeXML(w, http.StatusOK, answer)
+	return nil
+}
+
+// describedXML is a queue as GetQueueAttributes and ListQueue describe it.
+type describedXML struct {
+	XMLName                xml.Name `xml:"Queue"`
+	Namespace              string   `xml:"xmlns,attr,omitempty"`
+	QueueURL               string   `xml:",omitempty"`
+	QueueName              string
+	CreateTime             int64
+	LastModifyTime         int64
+	DelaySeconds           int
+	MaximumMessageSize     int
+	MessageRetentionPeriod int
+	VisibilityTimeout      int
+	PollingWaitSeconds     int
+	ActiveMessages         int
+	InactiveMessages       int
+	DelayMessages          int
+	LoggingEnabled         string
+}
+
+func (q *queue) describe(now time.Time) describedXML {
+	q.expire(now)
+	active, inactive, delayed := q.counts(now)
+	return describedXML{
+		QueueName: q.name, CreateTime: q.created.Unix(), LastModifyTime: q.modified.Unix(),
 		DelaySeconds: q.attributes.DelaySeconds, MaximumMessageSize: q.attributes.MaximumMessageSize,
 		MessageRetentionPeriod: q.attributes.MessageRetentionPeriod, VisibilityTimeout: q.attributes.VisibilityTimeout,
 		PollingWaitSeconds: q.attributes.PollingWaitSeconds, ActiveMessages: active, InactiveMessages: inactive,
 		DelayMessages: delayed, LoggingEnabled: title(q.attributes.LoggingEnabled),
-	})
-	return nil
+	}
 }
 
 func title(b bool) string {
@@ -151,8 +161,8 @@ func (s *Service) deleteQueue(w http.ResponseWriter, name string, _ map[string]s
 }
 
 func (s *Service) listQueues(w http.ResponseWriter, r *http.Request) *refusal {
-	if !s.Policy.Allows("mns:ListQueue", fmt.Sprintf("acs:mns:%s:%s:/queues", s.Region, s.AccountID)) {
-		return &refusal{http.StatusForbidden, "AccessDenied", "The OwnerId that your Access Key Id associated to is forbidden for this operation."}
+	if refused := s.authorize("mns:ListQueue", "/queues"); refused != nil {
+		return refused
 	}
 	limit := 1000
 	if given := r.Header.Get("X-Mns-Ret-Number"); given != "" {
@@ -174,18 +184,28 @@ func (s *Service) listQueues(w http.ResponseWriter, r *http.Request) *refusal {
 	type entry struct {
 		QueueURL string
 	}
+	// The header is not in the documentation; aliyun-mns-go-sdk v1.0.11,
+	// queue_manager.go sends it for ListQueueDetail, and reads a queue's attributes.
+	detailed := r.Header.Get("X-Mns-With-Meta") == "true"
 	list := struct {
 		XMLName    xml.Name `xml:"Queues"`
 		Namespace  string   `xml:"xmlns,attr"`
-		Queue      []entry
-		NextMarker string `xml:",omitempty"`
+		Queue      []any    `xml:"Queue"`
+		NextMarker string   `xml:",omitempty"`
 	}{Namespace: namespace}
 	if len(names) > limit {
 		names = names[:limit]
 		list.NextMarker = names[limit-1]
 	}
 	for _, name := range names {
-		list.Queue = append(list.Queue, entry{"http://" + s.AccountID + ".mns." + s.Region + ".aliyuncs.com/queues/" + name})
+		address := s.address() + "/queues/" + name
+		if !detailed {
+			list.Queue = append(list.Queue, entry{address})
+			continue
+		}
+		described := s.queues[name].describe(time.Now())
+		described.QueueURL = address
+		list.Queue = append(list.Queue, described)
 	}
 	writeXML(w, http.StatusOK, list)
 	return nil

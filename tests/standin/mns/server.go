@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"increment-backup-download/tests/standin"
@@ -36,6 +37,12 @@ type Service struct {
 	Delay time.Duration
 	// Region and AccountID are those of the resources in the policy.
 	Region, AccountID string
+	// TooManyRequests throttles with the status 429 and that code, as
+	// https://www.alibabacloud.com/help/en/mns/developer-reference/flow-limiting-policy
+	// has it, not with the older 400 QpsLimitExceeded.
+	TooManyRequests bool
+
+	closed atomic.Bool // the public endpoint
 
 	mu       sync.Mutex
 	queues   map[string]*queue
@@ -92,20 +99,68 @@ func (s *Service) WriteError(w http.ResponseWriter, status int, code, message st
 		Message   string
 		RequestID string `xml:"RequestId"`
 		HostID    string `xml:"HostId"`
-	}{Namespace: namespace, Code: code, Message: message, RequestID: requestID, HostID: "http://" + s.AccountID + ".mns." + s.Region + ".aliyuncs.com"})
+	}{Namespace: namespace, Code: code, Message: message, RequestID: requestID, HostID: s.address()})
 }
 
-// WriteThrottle answers as the service does over its rate limit. It knows no wait
-// hint.
+// WriteThrottle answers as the service does over its rate limit: with
+// TooManyRequests if the option says so, else with the older QpsLimitExceeded. It
+// knows no wait hint.
 func (s *Service) WriteThrottle(w http.ResponseWriter, _ time.Duration) {
+	if s.TooManyRequests {
+		s.WriteError(w, http.StatusTooManyRequests, "TooManyRequests", "The request is denied by cluster flow limiter for too many requests.")
+		return
+	}
 	s.WriteError(w, http.StatusBadRequest, "QpsLimitExceeded", "The qps limit of the queue is exceeded.")
 }
+
+// address is the service's in the cloud.
+func (s *Service) address() string {
+	return "http://" + s.AccountID + ".mns." + s.Region + ".aliyuncs.com"
+}
+
+// authorize refuses what the policy does not allow, on a path such as
+// /queues/letters/messages.
+func (s *Service) authorize(action, path string) *refusal {
+	if s.Policy.Allows(action, fmt.Sprintf("acs:mns:%s:%s:%s", s.Region, s.AccountID, path)) {
+		return nil
+	}
+	return &refusal{http.StatusForbidden, "AccessDenied", "The OwnerId that your Access Key Id associated to is forbidden for this operation."}
+}
+
+func messagesOf(queue string) string { return "/queues/" + queue + "/messages" }
+
+// maxQueueName is the current limit; older pages say 256. See
+// https://www.alibabacloud.com/help/en/mns/product-overview/limits.
+const maxQueueName = 120
 
 // queueName is what the service allows.
 var queueName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]*$`)
 
+// OpenEndpoint switches the public endpoint on, as it is at first, or off. Alibaba
+// documents the switch (EnableEndpoint, DisableEndpoint of mns-open 2022-01-19), but
+// not what a client then sees. The stand-in assumes what is hardest for a client:
+// status 403 with a page of the gateway's, not an error in XML.
+func (s *Service) OpenEndpoint(open bool) { s.closed.Store(!open) }
+
+// QueueOf returns the queue that a request is about, or "" if it is about none, so
+// that a plan of faults can choose by it.
+func QueueOf(r *http.Request) string {
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, Prefix), "/queues/")
+	name, _, _ := strings.Cut(rest, "/")
+	if !ok {
+		return ""
+	}
+	return name
+}
+
 // ServeHTTP answers one request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.closed.Load() {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<html><head><title>403 Forbidden</title></head><body><h1>403 Forbidden</h1></body></html>")
+		return
+	}
 	w.Header()[requestIDHeader] = []string{standin.Random(24)}
 	w.Header().Set("x-mns-version", "2015-06-06")
 	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<20))
@@ -139,12 +194,12 @@ func (s *Service) route(w http.ResponseWriter, r *http.Request, body []byte) *re
 	}
 	name := parts[1]
 	switch {
-	case len(name) > 256:
-		return &refusal{http.StatusBadRequest, "QueueNameLengthError", "The length of queue name should between 1 and 256."}
+	case len(name) > maxQueueName:
+		return &refusal{http.StatusBadRequest, "QueueNameLengthError", fmt.Sprintf("The length of queue name should between 1 and %d.", maxQueueName)}
 	case !queueName.MatchString(name):
 		return &refusal{http.StatusBadRequest, "InvalidQueueName", "The queue name you provided is invalid. It should contain letters, digits and hyphens only."}
 	}
-	action, resource := "", fmt.Sprintf("acs:mns:%s:%s:/queues/%s", s.Region, s.AccountID, name)
+	action, resource := "", "/queues/"+name
 	var serve func(http.ResponseWriter, string, map[string]string, []byte) *refusal
 	if len(parts) == 2 {
 		switch r.Method {
@@ -159,7 +214,7 @@ func (s *Service) route(w http.ResponseWriter, r *http.Request, body []byte) *re
 			action, serve = "mns:DeleteQueue", s.deleteQueue
 		}
 	} else {
-		resource += "/messages"
+		resource = messagesOf(name)
 		switch r.Method {
 		case http.MethodPost:
 			action = "mns:SendMessage"
@@ -180,8 +235,8 @@ func (s *Service) route(w http.ResponseWriter, r *http.Request, body []byte) *re
 	if serve == nil {
 		return &refusal{http.StatusBadRequest, "InvalidRequestURL", "Http method of the request is invalid."}
 	}
-	if !s.Policy.Allows(action, resource) {
-		return &refusal{http.StatusForbidden, "AccessDenied", "The OwnerId that your Access Key Id associated to is forbidden for this operation."}
+	if refused := s.authorize(action, resource); refused != nil {
+		return refused
 	}
 	return serve(w, name, query, body)
 }

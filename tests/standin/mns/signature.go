@@ -25,7 +25,7 @@ func (s *Service) authenticate(r *http.Request, body []byte) *refusal {
 	}
 	key, ok := s.Keys.Find(id)
 	if !ok {
-		return &refusal{http.StatusForbidden, "InvalidAccessKeyId", "The AccessKey Id you provided is not exist."}
+		return &refusal{http.StatusForbidden, "InvalidAccessKeyId", "The access Id you provided is not exist."}
 	}
 	if r.Header.Get("X-Mns-Version") == "" {
 		return invalid("x-mns-version is required.")

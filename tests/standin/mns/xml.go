@@ -22,24 +22,32 @@ func writeXML(w http.ResponseWriter, status int, document any) {
 	_, _ = w.Write(body)
 }
 
-// readXML reads a request body of any namespace; an empty one is all defaults.
+// readXML reads a request body of any namespace, with one root element that is
+// named as given, or in any way if root is empty. An empty body is all defaults.
+// What follows the root element is refused too: with two messages side by side,
+// the second would be lost without a word.
 func readXML(body []byte, root string, into any) *refusal {
-	decoder := xml.NewDecoder(bytes.NewReader(body))
+	malformed := &refusal{http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed."}
+	decoder := xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
+	read := false
 	for {
 		token, err := decoder.Token()
-		if errors.Is(err, io.EOF) && len(bytes.TrimSpace(body)) == 0 {
+		if errors.Is(err, io.EOF) && (read || len(bytes.TrimSpace(body)) == 0) {
 			return nil
 		}
 		if err != nil {
-			return &refusal{http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed."}
+			return malformed
 		}
-		start, ok := token.(xml.StartElement)
-		if !ok {
-			continue
+		switch token := token.(type) {
+		case xml.StartElement:
+			if read || root != "" && token.Name.Local != root || decoder.DecodeElement(into, &token) != nil {
+				return malformed
+			}
+			read = true
+		case xml.CharData:
+			if len(bytes.TrimSpace(token)) > 0 {
+				return malformed
+			}
 		}
-		if root != "" && start.Name.Local != root || decoder.DecodeElement(into, &start) != nil {
-			return &refusal{http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed."}
-		}
-		return nil
 	}
 }

@@ -6,10 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
-	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,22 +18,6 @@ import (
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/mns"
 )
-
-func start(t *testing.T, queues ...string) (*mns.Service, *standin.Server, standin.Key) {
-	t.Helper()
-	key := standin.NewKey()
-	service := mns.New(standin.NewKeys(key), nil, queues...)
-	server, err := standin.Start(service)
-	require.NoError(t, err)
-	t.Cleanup(server.Close)
-	return service, server, key
-}
-
-func client(server *standin.Server, key standin.Key) sdk.MNSClient {
-	return sdk.NewAliMNSClientWithConfig(sdk.AliMNSClientConfig{
-		EndPoint: mns.Endpoint(server.URL), AccessKeyId: key.ID, AccessKeySecret: key.Secret, Token: key.Token,
-	})
-}
 
 // receive waits for what the SDK sends on its channels.
 func receive(queue sdk.AliMNSQueue, wait ...int64) (sdk.MessageReceiveResponse, error) {
@@ -64,6 +46,12 @@ func TestService_ServesTheOfficialClient(t *testing.T) {
 	list, err := manager.ListQueue("", 10, "let")
 	require.NoError(t, err)
 	require.Len(t, list.Queues, 1)
+	assert.Equal(t, "http://1234567890123456.mns.cn-hangzhou.aliyuncs.com/queues/letters", list.Queues[0].QueueURL)
+	details, err := manager.ListQueueDetail("", 10, "let")
+	require.NoError(t, err)
+	require.Len(t, details.Attrs, 1)
+	assert.Equal(t, "letters", details.Attrs[0].QueueName)
+	assert.EqualValues(t, 345600, details.Attrs[0].MessageRetentionPeriod)
 
 	queue := sdk.NewMNSQueue("letters", c)
 	sent, err := queue.SendMessage(sdk.MessageSendRequest{MessageBody: "<one>", Priority: 8})
@@ -147,6 +135,8 @@ func TestService_ServesClientsOfOtherKinds(t *testing.T) {
 		"namespace without a slash": {body: `<Message xmlns="http://mns.aliyuncs.com/doc/v1"><MessageBody>x</MessageBody></Message>`, md5: hexText},
 		"no namespace":              {body: `<?xml version="1.0"?><Message><MessageBody>x</MessageBody><DelaySeconds>0</DelaySeconds><Priority>8</Priority></Message>`},
 		"a batch":                   {body: `<Messages xmlns="http://mns.aliyuncs.com/doc/v1/"><Message><MessageBody>x</MessageBody></Message></Messages>`},
+		"a comment after the root":  {body: "<Message><MessageBody>x</MessageBody></Message><!-- end -->\n"},
+		"a byte order mark":         {body: "\ufeff<Message><MessageBody>x</MessageBody></Message>"},
 		"x-mns-date":                {body: `<Message><MessageBody>x</MessageBody></Message>`, datedByMNSHeader: true},
 		"under the prefix":          {path: mns.Prefix + "/queues/letters/messages", body: `<Message><MessageBody>x</MessageBody></Message>`},
 	} {
@@ -160,7 +150,7 @@ func TestService_ServesClientsOfOtherKinds(t *testing.T) {
 			assert.Contains(t, body, `xmlns="http://mns.aliyuncs.com/doc/v1"`)
 		})
 	}
-	require.Len(t, service.Messages("letters"), 6)
+	require.Len(t, service.Messages("letters"), 8)
 
 	for _, query := range []string{"numOfMessages=2", "NUMOFMESSAGES=2&waitSeconds=1"} {
 		status, body := call{method: http.MethodGet, path: "/queues/letters/messages?" + query}.send(t, server, key)
@@ -180,61 +170,20 @@ func TestService_ServesClientsOfOtherKinds(t *testing.T) {
 	assert.NotContains(t, body, "ReceiptHandle")
 }
 
-func TestService_RefusesWithTheServicesCodes(t *testing.T) {
-	_, server, key := start(t, "letters")
-	const path = "/queues/letters/messages"
-	message := `<Message><MessageBody>x</MessageBody></Message>`
-	many := "<Messages>" + strings.Repeat(message, 17) + "</Messages>"
-	large := "<Messages>" + strings.Repeat("<Message><MessageBody>"+strings.Repeat("x", 40_000)+"</MessageBody></Message>", 2) + "</Messages>"
-	for name, c := range map[string]struct {
-		call   call
-		status int
-		code   string
-	}{
-		"an old date":         {call{method: "POST", path: path, body: message, date: time.Now().Add(-16 * time.Minute)}, 408, "TimeExpired"},
-		"a wrong digest":      {call{method: "POST", path: path, body: message, md5: func([]byte) string { return "AAAA" }}, 400, "InvalidDegist"},
-		"no token":            {call{method: "POST", path: path, body: message, withoutToken: true}, 403, "AccessDenied"},
-		"priority 0":          {call{method: "POST", path: path, body: `<Message><MessageBody>x</MessageBody><Priority>0</Priority></Message>`}, 400, "InvalidArgument"},
-		"not XML":             {call{method: "POST", path: path, body: "x"}, 400, "MalformedXML"},
-		"17 messages":         {call{method: "POST", path: path, body: many}, 400, "InvalidArgument"},
-		"over 64 KB":          {call{method: "POST", path: path, body: large}, 400, "InvalidArgument"},
-		"no queue":            {call{method: "POST", path: "/queues/nowhere/messages", body: message}, 404, "QueueNotExist"},
-		"nothing there":       {call{method: "GET", path: path}, 404, "MessageNotExist"},
-		"17 to receive":       {call{method: "GET", path: path + "?numOfMessages=17"}, 400, "InvalidArgument"},
-		"no handle":           {call{method: "DELETE", path: path}, 400, "MissingReceiptHandle"},
-		"a wrong handle":      {call{method: "DELETE", path: path + "?ReceiptHandle=x"}, 400, "ReceiptHandleError"},
-		"no timeout":          {call{method: "PUT", path: path + "?ReceiptHandle=x"}, 400, "MissingVisibilityTimeout"},
-		"an underscore":       {call{method: "PUT", path: "/queues/a_b"}, 400, "InvalidQueueName"},
-		"a digit first":       {call{method: "PUT", path: "/queues/1a"}, 400, "InvalidQueueName"},
-		"a long name":         {call{method: "PUT", path: "/queues/" + strings.Repeat("a", 257)}, 400, "QueueNameLengthError"},
-		"visibility too long": {call{method: "PUT", path: "/queues/a", body: "<Queue><VisibilityTimeout>43201</VisibilityTimeout></Queue>"}, 400, "InvalidArgument"},
-		"another path":        {call{method: "GET", path: "/topics"}, 400, "InvalidRequestURL"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			status, body := c.call.send(t, server, key)
-			assert.Equal(t, c.status, status, body)
-			assert.Contains(t, body, "<Code>"+c.code+"</Code>")
-			assert.Regexp(t, "<RequestId>[0-9A-F]{24}</RequestId>", body)
-			assert.Contains(t, body, "<HostId>")
-		})
-	}
+func TestService_TakesAKeyPairWithoutAToken(t *testing.T) {
+	service, server, key := start(t, "letters")
+	pair := standin.NewKeyPair()
+	service.Keys.Add(pair)
+	_, err := sdk.NewMNSQueue("letters", client(server, pair)).SendMessage(sdk.MessageSendRequest{MessageBody: "x", Priority: 8})
+	require.NoError(t, err)
+	key.Token = ""
+	_, err = sdk.NewMNSQueue("letters", client(server, key)).SendMessage(sdk.MessageSendRequest{MessageBody: "x", Priority: 8})
+	assert.True(t, sdk.ERR_MNS_ACCESS_DENIED.IsEqual(err), "%v", err)
 }
 
-// A stand-in is seeded past the network, and read by a real client over it.
-func Example() {
-	key := standin.NewKey()
-	service := mns.New(standin.NewKeys(key), nil, "letters")
-	server, err := standin.Start(service)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer server.Close()
-	if _, err := service.Put("letters", "hello"); err != nil {
-		fmt.Println(err)
-		return
-	}
-	m, err := receive(sdk.NewMNSQueue("letters", client(server, key)))
-	fmt.Println(m.MessageBody, m.DequeueCount, err)
-	// Output: hello 1 <nil>
+func TestService_NamesUnknownKeysInItsOwnWords(t *testing.T) {
+	_, server, _ := start(t, "letters")
+	status, body := call{method: http.MethodGet, path: "/queues/letters"}.send(t, server, standin.NewKey())
+	assert.Equal(t, http.StatusForbidden, status)
+	assert.Contains(t, body, "<Code>InvalidAccessKeyId</Code><Message>The access Id you provided is not exist.</Message>")
 }
