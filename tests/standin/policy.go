@@ -15,8 +15,9 @@ import (
 type Policy struct {
 	statements []statement
 
-	mu   sync.Mutex
-	used map[string]bool
+	mu      sync.Mutex
+	used    map[string]bool
+	revoked map[string]bool // actions
 }
 
 type statement struct {
@@ -51,7 +52,7 @@ func ParsePolicy(document []byte) (*Policy, error) {
 			return nil, fmt.Errorf("statement %d of the policy needs an Effect of Allow or Deny, an Action and a Resource", i)
 		}
 	}
-	return &Policy{statements: read.Statement, used: make(map[string]bool)}, nil
+	return &Policy{statements: read.Statement, used: make(map[string]bool), revoked: make(map[string]bool)}, nil
 }
 
 // NewPolicy is ParsePolicy for a document that is already decoded, such as from
@@ -64,14 +65,17 @@ func NewPolicy(document any) (*Policy, error) {
 	return ParsePolicy(text)
 }
 
-// Allows reports whether the policy allows an action on a resource: whether a
-// statement allows it and none denies it. Patterns may hold "*".
+// Allows reports whether the policy allows an action on a resource: a statement must
+// allow it, and none deny it. Patterns may hold "*".
 func (p *Policy) Allows(action, resource string) bool {
 	if p == nil {
 		return true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.revoked[action] {
+		return false
+	}
 	allowed := false
 	for _, s := range p.statements {
 		pattern, ok := match(s.Action, action)
@@ -86,6 +90,20 @@ func (p *Policy) Allows(action, resource string) bool {
 		p.used[pattern+" on "+on] = true
 	}
 	return allowed
+}
+
+// Revoke denies an action from now on, whatever the statements say.
+func (p *Policy) Revoke(action string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revoked[action] = true
+}
+
+// Restore ends what Revoke did.
+func (p *Policy) Restore(action string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.revoked, action)
 }
 
 // Unused returns what of the policy nothing has used, sorted: "action on resource".

@@ -41,6 +41,16 @@ func TestPolicy_RemembersWhatWasUsed(t *testing.T) {
 	assert.Equal(t, []string{"a:One on y", "a:Two on x", "a:Two on y"}, policy.Unused())
 }
 
+func TestPolicy_LosesAnActionUntilItIsRestored(t *testing.T) {
+	policy, err := standin.ParsePolicy([]byte(`{"Statement":[{"Effect":"Allow","Action":["a:One","a:Two"],"Resource":"*"}]}`))
+	require.NoError(t, err)
+	policy.Revoke("a:One")
+	assert.False(t, policy.Allows("a:One", "*"))
+	assert.True(t, policy.Allows("a:Two", "*"))
+	policy.Restore("a:One")
+	assert.True(t, policy.Allows("a:One", "*"))
+}
+
 func TestPolicy_ComesFromYAMLToo(t *testing.T) {
 	var document any
 	require.NoError(t, yaml.Unmarshal([]byte(`
