@@ -4,5 +4,7 @@
 //
 // The stand-ins are servers that real clients accept: they verify signatures,
 // dates, parameters and limits, and answer with the services' own codes. Each is
-// its own package: dbs, mns, fcruntime and trigger.
+// a package of its own, which says what it does not speak: dbs, mns, fcruntime and
+// trigger. What is not documented about a service is an option, or the reading that
+// is hardest for a client.
 package standin

@@ -16,21 +16,21 @@ import (
 // Kind is a way in which a call to a service goes wrong.
 type Kind string
 
-// The kinds. Those with After happen when the service has done what was asked.
+// The kinds. Those that end in After come once the service has done what was asked.
 const (
 	Latency       Kind = "latency"        // the answer comes late, after Delay
 	Refuse        Kind = "refuse"         // an error answer with Status and Code
 	Throttle      Kind = "throttle"       // the service's throttling answer, with Delay as its wait hint
 	Reset         Kind = "reset"          // the connection is reset
-	ResetAfter    Kind = "reset-after"    // and after the effect
+	ResetAfter    Kind = "reset-after"    // the same, after the effect
 	Close         Kind = "close"          // the connection is closed
-	CloseAfter    Kind = "close-after"    // and after the effect
+	CloseAfter    Kind = "close-after"    // the same, after the effect
 	TruncateAfter Kind = "truncate-after" // half an answer
 	HTMLAfter     Kind = "html-after"     // a gateway's page with a good status
 	BadGateway    Kind = "bad-gateway"    // a gateway's page with status 502
 	EmptyAfter    Kind = "empty-after"    // a good status and no body
 	Hang          Kind = "hang"           // no answer until the client goes away
-	HangAfter     Kind = "hang-after"     // and after the effect
+	HangAfter     Kind = "hang-after"     // the same, after the effect
 	Redirect      Kind = "redirect"       // to Location
 	Partial       Kind = "partial"        // some messages of a batch are refused
 	Short         Kind = "short"          // a page of a list has fewer rows than it should, and the usual totals
@@ -47,8 +47,8 @@ type Fault struct {
 	Then     func() // runs when a call hangs, after the effect if there is one
 }
 
-// Plan decides which fault, if any, a request meets. It may be called by many
-// goroutines at once.
+// Plan decides which fault, if any, a request meets. It must be safe for concurrent
+// use.
 type Plan func(*http.Request) *Fault
 
 // Always meets every request with one fault.
@@ -97,7 +97,7 @@ type Faulty struct {
 	met     atomic.Int64
 }
 
-// WithFaults returns the service without faults, to be given a plan.
+// WithFaults puts an empty plan of faults in front of a service.
 func WithFaults(service Service) *Faulty { return &Faulty{service: service} }
 
 // SetPlan changes the plan; nil ends all faults.
@@ -109,7 +109,7 @@ func (f *Faulty) SetPlan(plan Plan) {
 	f.plan.Store(&plan)
 }
 
-// Met counts the faults that were met.
+// Met returns how many requests met a fault.
 func (f *Faulty) Met() int { return int(f.met.Load()) }
 
 type contextKey int

@@ -61,22 +61,23 @@ func (s *Server) track(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// Connections are the counts of a server's connections.
+// Connections counts a server's connections.
 type Connections struct {
 	Open     int // now
-	Peak     int // at once, at the most
+	Peak     int // most at once
 	Accepted int // in all
 }
 
-// Connections counts the connections.
+// Connections returns the counts so far.
 func (s *Server) Connections() Connections {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Connections{Open: len(s.conns), Peak: s.peak, Accepted: s.accepted}
 }
 
-// CloseIdle closes the connections that wait for a request, their first or a
-// further one, as servers do after a while: in order (FIN), or with reset (RST).
+// CloseIdle closes the connections that wait for a request, their first or a later
+// one, as servers do after a while: in order (FIN), or with reset (RST). It returns
+// how many they were.
 func (s *Server) CloseIdle(reset bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,5 +1,6 @@
 // Package fcruntime is a stand-in for the runtime API of Function Compute, version
-// 2020-11-11, from which a function's executable takes its invocations.
+// 2020-11-11, from which a function's executable takes its invocations. It knows no
+// initializers and no HTTP functions.
 package fcruntime
 
 import (

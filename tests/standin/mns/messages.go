@@ -18,7 +18,7 @@ const (
 	maxBatchBytes = 65536
 )
 
-// Put sends a message to a queue, past the network.
+// Put sends a message to a queue, without the network and its checks.
 func (s *Service) Put(name, body string) (Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,7 +29,7 @@ func (s *Service) Put(name, body string) (Message, error) {
 	return *q.send(body, 0, 8, time.Now()), nil
 }
 
-// Receive receives up to n messages, past the network.
+// Receive receives up to n messages, without the network.
 func (s *Service) Receive(name string, n int) []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +39,7 @@ func (s *Service) Receive(name string, n int) []Message {
 	return nil
 }
 
-// Delete deletes a received message, past the network.
+// Delete deletes a received message, without the network.
 func (s *Service) Delete(name, receiptHandle string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

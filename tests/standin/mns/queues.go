@@ -14,14 +14,15 @@ func newQueue(name string, attributes Attributes) *queue {
 	return &queue{name: name, attributes: attributes, created: now, modified: now, arrived: make(chan struct{})}
 }
 
-// RemoveQueue deletes a queue, past the network.
+// RemoveQueue deletes a queue, without the network.
 func (s *Service) RemoveQueue(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.queues, name)
 }
 
-// AddQueue creates a queue, past the network, and empties the one there is.
+// AddQueue creates a queue, without the network. It replaces one of the same name,
+// messages and all.
 func (s *Service) AddQueue(name string, attributes Attributes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -60,7 +60,7 @@ func New(keys *standin.Keys, policy *standin.Policy, queues ...string) *Service 
 	return s
 }
 
-// Requests counts the well-signed requests to send to a queue.
+// Requests returns how many well-signed requests to send there were for a queue.
 func (s *Service) Requests(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
