@@ -73,7 +73,8 @@ func (s *Service) createTask(task Task) (Task, *refusal) {
 		earlier := s.tasks[i]
 		task.ID, task.AccessKeyID = earlier.ID, earlier.AccessKeyID
 		if task != earlier {
-			return Task{}, &refusal{http.StatusBadRequest, "IdempotentParameterMismatch", "The request uses the same client token as a previous, but non-identical request."}
+			return Task{}, &refusal{http.StatusBadRequest, "IdempotentParameterMismatch",
+				"The request uses the same client token as a previous, but non-identical request."}
 		}
 		return earlier, nil
 	}

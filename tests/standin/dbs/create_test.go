@@ -53,24 +53,24 @@ func TestCreate_RefusesWrongParameters(t *testing.T) {
 func TestCreate_KnowsTheSetsOfThePlans(t *testing.T) {
 	past := time.Now().Add(-time.Second)
 	for name, c := range map[string]struct {
-		set     dbs.Set // of the job "job", listed by a plan
-		asked   parameters
+		set     dbs.Set   // of the job "job", listed by a plan
+		asked   [2]string // BackupSetId, BackupSetName
 		success bool
 		code    string // beside Success: true it means nothing
 		listed  int
 	}{
-		"a complete set":         {dbs.Set{Name: "file"}, parameters{"BackupSetId": "job", "BackupSetName": "file"}, true, "Param.NotFound", 1},
-		"a set of another job":   {dbs.Set{Name: "file"}, parameters{"BackupSetId": "t4yh0g0g0001", "BackupSetName": "x"}, true, "Param.NotFound", 0},
-		"a set of no plan":       {dbs.Set{Name: "file"}, parameters{"BackupSetId": "t4yh0g0g0001", "BackupSetName": dbs.NotFoundName}, false, "Param.NotFound", 0},
-		"no set of this job":     {dbs.Set{Name: "file"}, parameters{"BackupSetId": "job", "BackupSetName": "x"}, false, "Param.NotFound", 0},
-		"an expired set":         {dbs.Set{Name: "file", Expires: past}, parameters{"BackupSetId": "job", "BackupSetName": "file"}, false, "Param.NotFound", 0},
-		"a set that still fills": {dbs.Set{Name: "file", Status: dbs.Filling}, parameters{"BackupSetId": "job", "BackupSetName": "file"}, false, "InvalidParameter", 0},
+		"a complete set":         {dbs.Set{Name: "file"}, [2]string{"job", "file"}, true, "Param.NotFound", 1},
+		"a set of another job":   {dbs.Set{Name: "file"}, [2]string{"t4yh0g0g0001", "x"}, true, "Param.NotFound", 0},
+		"a set of no plan":       {dbs.Set{Name: "file"}, [2]string{"t4yh0g0g0001", dbs.NotFoundName}, false, "Param.NotFound", 0},
+		"no set of this job":     {dbs.Set{Name: "file"}, [2]string{"job", "x"}, false, "Param.NotFound", 0},
+		"an expired set":         {dbs.Set{Name: "file", Expires: past}, [2]string{"job", "file"}, false, "Param.NotFound", 0},
+		"a set that still fills": {dbs.Set{Name: "file", Status: dbs.Filling}, [2]string{"job", "file"}, false, "InvalidParameter", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			service, server, key := start(t)
 			c.set.JobID = "job"
 			service.AddSet("dbsplan", c.set)
-			answer, err := call(server, key, dbs.Action, c.asked)
+			answer, err := call(server, key, dbs.Action, parameters{"BackupSetId": c.asked[0], "BackupSetName": c.asked[1]})
 			require.NoError(t, err, "DBS refuses with HTTP 200")
 			assert.Equal(t, []any{c.success, c.code}, []any{answer["Success"], answer["ErrCode"]})
 			listed := service.ListedTasks("dbsplan")

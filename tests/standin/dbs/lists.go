@@ -98,8 +98,9 @@ func (task ListedTask) item(planID string) taskItem {
 		name = task.JobID + "-ManualCont"
 	}
 	item := taskItem{
-		BackupSetDownloadTaskID: task.ID, BackupSetDownloadTaskName: name, BackupSetID: task.JobID, BackupSetCode: task.SetName,
-		BackupSetJobType: task.JobType, BackupSetDownloadStatus: task.Status, BackupSetDownloadWay: task.Way, BackupSetDataFormat: task.DataFormat,
+		BackupSetDownloadTaskID: task.ID, BackupSetDownloadTaskName: name,
+		BackupSetID: task.JobID, BackupSetCode: task.SetName, BackupSetJobType: task.JobType,
+		BackupSetDownloadStatus: task.Status, BackupSetDownloadWay: task.Way, BackupSetDataFormat: task.DataFormat,
 		BackupSetDownloadCreateTime: milliseconds(task.Created), BackupSetDownloadFinishTime: milliseconds(task.Finished),
 		BackupSetDataSize: 237837, BackupPlanID: listedPlanID(planID), BackupSetDbType: "MySQL",
 		// The official sample has one even beside finish.
@@ -107,7 +108,7 @@ func (task ListedTask) item(planID string) taskItem {
 	}
 	if task.Way == "manual" && task.Status == "finish" {
 		// The official sample has the quotes, and no scheme.
-		const link = `"//dbs-backup.oss-cn-hangzhou%s.aliyuncs.com/` + "download?OSSAccessKeyId=standin&Signature=" + URLSecret + `"`
+		const link = `"//dbs-backup.oss-cn-hangzhou%s.aliyuncs.com/download?OSSAccessKeyId=standin&Signature=` + URLSecret + `"`
 		item.BackupSetDownloadInternetURL = strings.Replace(link, "%s", "", 1)
 		item.BackupSetDownloadIntranetURL = strings.Replace(link, "%s", "-internal", 1)
 	}
@@ -210,7 +211,11 @@ func (s *Service) beforeList(action string, p page) {
 // the lists. See https://github.com/aliyun/terraform-provider-alicloud,
 // alicloud/service_alicloud_dbs.go.
 func (s *Service) unknownPlan() *refusal {
-	return &refusal{http.StatusBadRequest, cmp.Or(s.UnknownPlanCode, "InvalidJobId"), "The specified backup plan does not exist."}
+	status := http.StatusBadRequest
+	if s.UnknownPlanInEnvelope {
+		status = http.StatusOK
+	}
+	return &refusal{status, cmp.Or(s.UnknownPlanCode, "InvalidJobId"), "The specified backup plan does not exist."}
 }
 
 // readPage reads PageNum and PageSize, by the bounds of the documentation.
@@ -270,7 +275,8 @@ func answerOf[Item any](ctx context.Context, s *Service, p page, total int, name
 		items = items[:len(items)/2]
 	}
 	answer := listAnswer{
-		envelope: newEnvelope(), TotalPages: (total + p.size - 1) / p.size, TotalElements: total, PageNum: p.number, PageSize: p.size,
+		envelope:   newEnvelope(),
+		TotalPages: (total + p.size - 1) / p.size, TotalElements: total, PageNum: p.number, PageSize: p.size,
 		Items: map[string][]Item{name: items},
 	}
 	if len(items) > 0 {

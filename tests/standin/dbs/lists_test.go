@@ -115,6 +115,10 @@ func TestLists_RefuseWrongParameters(t *testing.T) {
 	service.UnknownPlanCode = "InvalidParameterValid"
 	_, err = call(server, key, dbs.ActionListSets, parameters{"BackupPlanId": "dbsnone"})
 	assert.Equal(t, "InvalidParameterValid", code(t, err))
+	service.UnknownPlanInEnvelope = true
+	answer, err := call(server, key, dbs.ActionListSets, parameters{"BackupPlanId": "dbsnone"})
+	require.NoError(t, err, "HTTP 200")
+	assert.Equal(t, []any{false, "InvalidParameterValid"}, []any{answer["Success"], answer["ErrCode"]})
 }
 
 func TestLists_FilterSetsByTime(t *testing.T) {

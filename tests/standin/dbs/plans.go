@@ -153,7 +153,9 @@ func (s *Service) RemoveSet(jobID, name string) {
 		return
 	}
 	delete(s.sets, key)
-	listed.plan.sets = slices.DeleteFunc(listed.plan.sets, func(set *Set) bool { return set.JobID == jobID && set.Name == name })
+	listed.plan.sets = slices.DeleteFunc(listed.plan.sets, func(set *Set) bool {
+		return set.JobID == jobID && set.Name == name
+	})
 }
 
 // AddTask lists a download task, adds its plan if need be, and returns the task's
@@ -177,7 +179,9 @@ func (s *Service) addTask(p *plan, task ListedTask) {
 	case task.JobType == "":
 		task.JobType, task.SetName = FullJob, task.JobID
 	}
-	task.Status, task.Way, task.DataFormat = cmp.Or(task.Status, "running"), cmp.Or(task.Way, "manual"), cmp.Or(task.DataFormat, "Native")
+	task.Status = cmp.Or(task.Status, "running")
+	task.Way = cmp.Or(task.Way, "manual")
+	task.DataFormat = cmp.Or(task.DataFormat, "Native")
 	p.tasks, p.sorted = append(p.tasks, &task), false
 	s.listed[task.ID] = &task
 }

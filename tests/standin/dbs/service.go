@@ -59,6 +59,8 @@ type Service struct {
 	// InvalidJobId. InvalidParameterValid is the other one that DBS is known to use
 	// (terraform-provider-alicloud, alicloud/service_alicloud_dbs.go).
 	UnknownPlanCode string
+	// UnknownPlanInEnvelope lets that error come with HTTP 200 and Success false.
+	UnknownPlanInEnvelope bool
 	// Empty is how an empty list looks.
 	Empty Empty
 	// OnList, if set, runs before a page is read, and may change the lists.
@@ -83,8 +85,9 @@ type Service struct {
 func New(keys *standin.Keys, policy *standin.Policy) *Service {
 	return &Service{
 		Keys: keys, Policy: policy,
-		plans: make(map[string]*plan), jobs: make(map[string]bool), sets: make(map[setKey]*listedSet), listed: make(map[string]*ListedTask),
-		tokens: make(map[string]int), byToken: make(map[string]int), byAction: make(map[string]int), nonces: make(map[string]bool),
+		plans: make(map[string]*plan), jobs: make(map[string]bool), sets: make(map[setKey]*listedSet),
+		listed: make(map[string]*ListedTask), tokens: make(map[string]int), byToken: make(map[string]int),
+		byAction: make(map[string]int), nonces: make(map[string]bool),
 	}
 }
 

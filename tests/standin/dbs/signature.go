@@ -51,8 +51,8 @@ func parameters(r *http.Request) url.Values {
 func (s *Service) authenticate(r *http.Request, body []byte) (string, *refusal) {
 	var signed signedCall
 	var refused *refusal
-	if given := parameters(r); r.Header.Get("Authorization") == "" && given.Has("Signature") {
-		signed, refused = s.authenticateV1(r, given)
+	if r.Header.Get("Authorization") == "" {
+		signed, refused = s.authenticateV1(r, parameters(r))
 	} else {
 		signed, refused = s.authenticateV3(r, body)
 	}
@@ -61,7 +61,8 @@ func (s *Service) authenticate(r *http.Request, body []byte) (string, *refusal) 
 	}
 	at, err := time.Parse(timestampLayout, signed.date)
 	if err != nil || time.Since(at).Abs() > 15*time.Minute {
-		return "", &refusal{http.StatusBadRequest, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."}
+		return "", &refusal{http.StatusBadRequest, "InvalidTimeStamp.Expired",
+			"Specified time stamp or date value is expired."}
 	}
 	s.mu.Lock()
 	used := s.nonces[signed.nonce]
@@ -75,7 +76,8 @@ func (s *Service) authenticate(r *http.Request, body []byte) (string, *refusal) 
 	}
 	action := ActionOf(r)
 	if !slices.Contains([]string{Action, ActionListSets, ActionListTasks}, action) || r.URL.Path != "/" && r.URL.Path != "" {
-		return "", &refusal{http.StatusNotFound, "InvalidApi.NotFound", "Specified api is not found, please check your url and method."}
+		return "", &refusal{http.StatusNotFound, "InvalidApi.NotFound",
+			"Specified api is not found, please check your url and method."}
 	}
 	// The documentation of each operation names all resources.
 	if !s.Policy.Allows("dbs:"+action, "*") {
@@ -94,7 +96,8 @@ func unknownKey() *refusal {
 }
 
 func wrongToken() *refusal {
-	return &refusal{http.StatusBadRequest, "InvalidSecurityToken.Malformed", "The security token you provided is malformed."}
+	return &refusal{http.StatusBadRequest, "InvalidSecurityToken.Malformed",
+		"The security token you provided is malformed."}
 }
 
 func incomplete(message string) *refusal {
@@ -138,12 +141,16 @@ func (s *Service) authenticateV3(r *http.Request, body []byte) (signedCall, *ref
 	}
 	sum := sha256.Sum256(body)
 	if r.Header.Get("X-Acs-Content-Sha256") != hex.EncodeToString(sum[:]) {
-		return signedCall{}, &refusal{http.StatusBadRequest, "SignatureDoesNotMatch", "The digest of the body is another one."}
+		return signedCall{}, &refusal{http.StatusBadRequest, "SignatureDoesNotMatch",
+			"The digest of the body is another one."}
 	}
 	if toSign := stringToSign(r, signed); sign(key.Secret, toSign) != given["Signature"] {
 		return signedCall{}, notMatched(canonicalRequest(r, signed) + toSign)
 	}
-	return signedCall{key.ID, r.Header.Get("X-Acs-Date"), r.Header.Get("X-Acs-Signature-Nonce"), r.Header.Get("X-Acs-Version")}, nil
+	return signedCall{
+		accessKeyID: key.ID, date: r.Header.Get("X-Acs-Date"),
+		nonce: r.Header.Get("X-Acs-Signature-Nonce"), version: r.Header.Get("X-Acs-Version"),
+	}, nil
 }
 
 // authenticateV1 checks the older signature HMAC-SHA1 over all parameters, of the

@@ -85,7 +85,10 @@ type pending struct {
 
 // New returns the runtime API of a function.
 func New(function Function) *Service {
-	return &Service{Function: function, running: make(map[string]*pending), changed: make(chan struct{}), exited: make(chan struct{})}
+	return &Service{
+		Function: function, running: make(map[string]*pending),
+		changed: make(chan struct{}), exited: make(chan struct{}),
+	}
 }
 
 func (s *Service) wake() {

@@ -103,6 +103,10 @@ type sentXML struct {
 	ReceiptHandle  string   `xml:",omitempty"`
 }
 
+func sentOf(m *Message) sentXML {
+	return sentXML{MessageID: m.ID, MessageBodyMD5: m.BodyMD5, ReceiptHandle: m.ReceiptHandle}
+}
+
 func (s *Service) sendMessages(w http.ResponseWriter, r *http.Request, name string, body []byte) *refusal {
 	// authenticate has read it.
 	sender, _, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Authorization"), "MNS "), ":")
@@ -148,7 +152,9 @@ func sendOne(w http.ResponseWriter, q *queue, m messageXML, sender string) *refu
 	}
 	sent := m.send(q)
 	sent.AccessKeyID = sender
-	writeXML(w, http.StatusCreated, sentXML{Namespace: namespace, MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
+	answer := sentOf(sent)
+	answer.Namespace = namespace
+	writeXML(w, http.StatusCreated, answer)
 	return nil
 }
 
@@ -175,12 +181,13 @@ func sendBatch(w http.ResponseWriter, r *http.Request, q *queue, messages []mess
 	for i, m := range messages {
 		if standin.IsPartial(r.Context()) && i%2 == 1 {
 			status = http.StatusInternalServerError
-			answer.Message = append(answer.Message, sentXML{ErrorCode: "InternalServerError", ErrorMessage: "InternalServerError"})
+			answer.Message = append(answer.Message, sentXML{
+				ErrorCode: "InternalServerError", ErrorMessage: "InternalServerError"})
 			continue
 		}
 		sent := m.send(q)
 		sent.AccessKeyID = sender
-		answer.Message = append(answer.Message, sentXML{MessageID: sent.ID, MessageBodyMD5: sent.BodyMD5, ReceiptHandle: sent.ReceiptHandle})
+		answer.Message = append(answer.Message, sentOf(sent))
 	}
 	writeXML(w, status, answer)
 	return nil
@@ -201,8 +208,11 @@ type receivedXML struct {
 }
 
 func received(m Message, peek bool) receivedXML {
-	x := receivedXML{MessageID: m.ID, MessageBodyMD5: m.BodyMD5, MessageBody: m.Body, ReceiptHandle: m.ReceiptHandle, EnqueueTime: m.EnqueueTime,
-		FirstDequeueTime: m.FirstDequeueTime, NextVisibleTime: m.NextVisibleTime, DequeueCount: m.DequeueCount, Priority: m.Priority}
+	x := receivedXML{
+		MessageID: m.ID, MessageBodyMD5: m.BodyMD5, MessageBody: m.Body, ReceiptHandle: m.ReceiptHandle,
+		EnqueueTime: m.EnqueueTime, FirstDequeueTime: m.FirstDequeueTime, NextVisibleTime: m.NextVisibleTime,
+		DequeueCount: m.DequeueCount, Priority: m.Priority,
+	}
 	if peek {
 		x.ReceiptHandle, x.NextVisibleTime = "", 0
 	}

@@ -107,7 +107,8 @@ func (s *Service) WriteError(w http.ResponseWriter, status int, code, message st
 // knows no wait hint.
 func (s *Service) WriteThrottle(w http.ResponseWriter, _ time.Duration) {
 	if s.TooManyRequests {
-		s.WriteError(w, http.StatusTooManyRequests, "TooManyRequests", "The request is denied by cluster flow limiter for too many requests.")
+		s.WriteError(w, http.StatusTooManyRequests, "TooManyRequests",
+			"The request is denied by cluster flow limiter for too many requests.")
 		return
 	}
 	s.WriteError(w, http.StatusBadRequest, "QpsLimitExceeded", "The qps limit of the queue is exceeded.")
@@ -124,7 +125,8 @@ func (s *Service) authorize(action, path string) *refusal {
 	if s.Policy.Allows(action, fmt.Sprintf("acs:mns:%s:%s:%s", s.Region, s.AccountID, path)) {
 		return nil
 	}
-	return &refusal{http.StatusForbidden, "AccessDenied", "The OwnerId that your Access Key Id associated to is forbidden for this operation."}
+	return &refusal{http.StatusForbidden, "AccessDenied",
+		"The OwnerId that your Access Key Id associated to is forbidden for this operation."}
 }
 
 func messagesOf(queue string) string { return "/queues/" + queue + "/messages" }
@@ -195,9 +197,11 @@ func (s *Service) route(w http.ResponseWriter, r *http.Request, body []byte) *re
 	name := parts[1]
 	switch {
 	case len(name) > maxQueueName:
-		return &refusal{http.StatusBadRequest, "QueueNameLengthError", fmt.Sprintf("The length of queue name should between 1 and %d.", maxQueueName)}
+		return &refusal{http.StatusBadRequest, "QueueNameLengthError",
+			fmt.Sprintf("The length of queue name should between 1 and %d.", maxQueueName)}
 	case !queueName.MatchString(name):
-		return &refusal{http.StatusBadRequest, "InvalidQueueName", "The queue name you provided is invalid. It should contain letters, digits and hyphens only."}
+		return &refusal{http.StatusBadRequest, "InvalidQueueName",
+			"The queue name you provided is invalid. It should contain letters, digits and hyphens only."}
 	}
 	action, resource := "", "/queues/"+name
 	var serve func(http.ResponseWriter, string, map[string]string, []byte) *refusal

@@ -21,7 +21,8 @@ func (s *Service) authenticate(r *http.Request, body []byte) *refusal {
 	}
 	id, signature, ok := strings.Cut(strings.TrimPrefix(authorization, "MNS "), ":")
 	if !ok || !strings.HasPrefix(authorization, "MNS ") {
-		return &refusal{http.StatusBadRequest, "InvalidAuthorizationHeader", "The Authorization header format is invalid."}
+		return &refusal{http.StatusBadRequest, "InvalidAuthorizationHeader",
+			"The Authorization header format is invalid."}
 	}
 	key, ok := s.Keys.Find(id)
 	if !ok {
@@ -47,8 +48,9 @@ func (s *Service) authenticate(r *http.Request, body []byte) *refusal {
 	// Some clients sign the endpoint's path with the resource, some do not.
 	withPrefix, without := StringToSign(r, r.RequestURI), StringToSign(r, strings.TrimPrefix(r.RequestURI, Prefix))
 	if Sign(key.Secret, withPrefix) != signature && Sign(key.Secret, without) != signature {
-		return &refusal{http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. string to sign: " +
-			without + " security-token: " + r.Header.Get("Security-Token")}
+		return &refusal{http.StatusForbidden, "SignatureDoesNotMatch",
+			"The request signature we calculated does not match the signature you provided. string to sign: " +
+				without + " security-token: " + r.Header.Get("Security-Token")}
 	}
 	if r.Header.Get("Security-Token") != key.Token {
 		return &refusal{http.StatusForbidden, "AccessDenied", "The security token you provided is invalid."}
@@ -56,8 +58,11 @@ func (s *Service) authenticate(r *http.Request, body []byte) *refusal {
 	if given := r.Header.Get("Content-Md5"); given != "" {
 		sum := md5.Sum(body)
 		hexText := hex.EncodeToString(sum[:])
-		if given != base64.StdEncoding.EncodeToString(sum[:]) && given != base64.StdEncoding.EncodeToString([]byte(hexText)) && given != hexText {
-			return &refusal{http.StatusBadRequest, "InvalidDegist", "The Content-MD5 you specified did not match what we received."}
+		encode := base64.StdEncoding.EncodeToString
+		forms := []string{encode(sum[:]), encode([]byte(hexText)), hexText}
+		if !slices.Contains(forms, given) {
+			return &refusal{http.StatusBadRequest, "InvalidDegist",
+				"The Content-MD5 you specified did not match what we received."}
 		}
 	}
 	return nil
@@ -76,7 +81,9 @@ func StringToSign(r *http.Request, resource string) string {
 		}
 	}
 	slices.Sort(headers)
-	return strings.Join([]string{r.Method, r.Header.Get("Content-Md5"), r.Header.Get("Content-Type"), date, strings.Join(headers, "") + resource}, "\n")
+	return strings.Join([]string{
+		r.Method, r.Header.Get("Content-Md5"), r.Header.Get("Content-Type"), date, strings.Join(headers, "") + resource,
+	}, "\n")
 }
 
 // Sign returns the signature over a text.
