@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
@@ -135,6 +136,8 @@ func TestOperations_TheLogFieldsAreThoseOfTheLog(t *testing.T) {
 	s, err := invoke(t, cloud, payload)
 	require.NoError(t, err)
 	require.Equal(t, 1, s.Created*s.Failed*s.Ignored)
+	// The output comes through a pipe, so its last line may come after the answer.
+	require.Eventually(t, func() bool { return strings.Contains(instance.Output.String(), "FC Invoke End") }, 10*time.Second, time.Millisecond)
 	logged := map[string]bool{}
 	for line := range strings.Lines(instance.Output.String()) {
 		var fields map[string]any
