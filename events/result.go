@@ -1,18 +1,17 @@
 package events
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"time"
 	"unicode/utf8"
 )
 
-// Types of results.
+// Types of results. What became of an event is told by one result or more: one
+// that failed may still succeed when the event comes again.
 const (
-	TypeTaskCreated = "dbs:IncrementBackupSetDownload:TaskCreated"
-	TypeTaskFailed  = "dbs:IncrementBackupSetDownload:TaskFailed"
+	TypeTaskCreated = "dbs:IncrementBackupSetDownload:TaskCreated" // DBS has the download task
+	TypeTaskFailed  = "dbs:IncrementBackupSetDownload:TaskFailed"  // this event will make none
+
+	resultTypes = "dbs:IncrementBackupSetDownload:" // what all types of results start with
 )
 
 // Bounds in bytes for what a service answered, so that a result stays below the
@@ -31,20 +30,22 @@ type Source struct {
 
 // String returns the source as CloudEvents and Alibaba Cloud write it.
 func (s Source) String() string {
-	return fmt.Sprintf("acs:fc:%s:%s:functions/%s", s.Region, s.AccountID, s.FunctionName)
+	return "acs:fc:" + s.Region + ":" + s.AccountID + ":functions/" + s.FunctionName
 }
 
 // Result is what became of one event: a CloudEvents 1.0 event in structured JSON
-// mode. A consumer drops repeats by (Source, ID).
+// mode. A consumer drops repeats by (Source, ID, Type): the type belongs to the
+// identity, since a success may follow a failure of the same event.
 type Result struct {
 	SpecVersion     string     `json:"specversion"`
 	ID              string     `json:"id"` // the event's ResultID
 	Source          string     `json:"source"`
-	Type            string     `json:"type"` // one of the Type constants
-	Subject         string     `json:"subject,omitempty"`
-	Time            string     `json:"time"` // RFC 3339, UTC, milliseconds
+	Type            string     `json:"type"`              // one of the Type constants
+	Subject         string     `json:"subject,omitempty"` // the BackupSetName if CloudEvents allows its characters
+	Time            string     `json:"time"`              // RFC 3339, UTC, milliseconds
 	DataContentType string     `json:"datacontenttype"`
 	Traceparent     string     `json:"traceparent,omitempty"`
+	Tracestate      string     `json:"tracestate,omitempty"`
 	Data            ResultData `json:"data"`
 }
 
@@ -63,7 +64,9 @@ type ResultData struct {
 	RequestID               string `json:"RequestId,omitempty"`
 }
 
-// NewResultData returns the part of a result that the event itself tells.
+// NewResultData returns the part of a result that comes from the event itself. An
+// event ID that is too long is replaced by its SHA-256; otherwise the values are
+// the real ones, whatever their characters.
 func NewResultData(event Event) ResultData {
 	data := ResultData{
 		EventID:             event.ID,
@@ -78,13 +81,18 @@ func NewResultData(event Event) ResultData {
 	return data
 }
 
-// NewResult returns the result with the given data: TaskCreated where it has a
-// task ID, of at most MaxAnswerID bytes, else TaskFailed. Texts that are too long
-// are cut.
+// NewResult returns the result with the given data: TaskCreated if it has a task
+// ID, of at most MaxAnswerID bytes, else TaskFailed. Texts that are too long are
+// cut. A BackupSetName with characters that CloudEvents forbids does not become
+// the subject; the data has it in any case.
 func NewResult(id string, event Event, source Source, at time.Time, data ResultData) Result {
 	kind := TypeTaskCreated
 	if data.BackupSetDownloadTaskID == "" {
 		kind = TypeTaskFailed
+	}
+	subject := data.BackupSetName
+	if !allowed(subject) {
+		subject = ""
 	}
 	data.ErrCode = Truncate(data.ErrCode, MaxAnswerID)
 	data.ErrMessage = Truncate(data.ErrMessage, maxErrMessage)
@@ -94,49 +102,26 @@ func NewResult(id string, event Event, source Source, at time.Time, data ResultD
 		ID:              id,
 		Source:          source.String(),
 		Type:            kind,
-		Subject:         data.BackupSetName,
+		Subject:         subject,
 		Time:            at.UTC().Format("2006-01-02T15:04:05.000Z"),
 		DataContentType: "application/json",
 		Traceparent:     event.Traceparent,
+		Tracestate:      event.Tracestate,
 		Data:            data,
 	}
 }
 
-// Encoding is how a result becomes the text of a queue message.
-type Encoding string
-
-// The encodings: the JSON text, and its base64, which the Java, Python and PHP
-// SDKs of MNS decode by default.
-const (
-	EncodingRaw    Encoding = "raw"
-	EncodingBase64 Encoding = "base64"
-)
-
-// Encode returns the message body that carries the result.
-func (e Encoding) Encode(result Result) string {
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false)
-	// A Result holds strings and numbers only, which always marshal.
-	_ = encoder.Encode(result)
-	text := bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))
-	// XML, in which a queue message travels, cannot carry these two.
-	text = bytes.ReplaceAll(text, []byte("\ufffe"), []byte(`\ufffe`))
-	text = bytes.ReplaceAll(text, []byte("\uffff"), []byte(`\uffff`))
-	if e == EncodingBase64 {
-		return base64.StdEncoding.EncodeToString(text)
-	}
-	return string(text)
-}
-
-// Truncate returns s cut to at most limit bytes, on a character's edge and with
-// an ellipsis where something was cut off.
+// Truncate returns s cut to at most limit bytes, on a character's edge, and with
+// an ellipsis if something was cut off and there is room for it.
 func Truncate(s string, limit int) string {
-	const ellipsis = "…"
 	if len(s) <= limit {
 		return s
 	}
-	cut := limit - len(ellipsis)
+	ellipsis := "…"
+	if limit < len(ellipsis) {
+		ellipsis = ""
+	}
+	cut := max(limit-len(ellipsis), 0)
 	for cut > 0 && !utf8.RuneStart(s[cut]) {
 		cut--
 	}

@@ -1,0 +1,29 @@
+package events
+
+import "fmt"
+
+// Error codes of the function itself, beside those of DBS.
+const (
+	CodeMalformed             = "Event.Malformed"             // not an event in any known shape
+	CodeMissingBackupSet      = "Event.MissingBackupSet"      // the backup set is incomplete
+	CodeConflict              = "Event.Conflict"              // values that contradict each other
+	CodeUnsupportedDataFormat = "Event.UnsupportedDataFormat" // BackupSetDataFormat is none of [DataFormats]
+	CodeUnknownBackupStatus   = "Event.UnknownBackupStatus"   // BackupStatus is none that DBS documents
+
+	// CodeOwnResult is for a result of this function that came back as an event.
+	// It must not be answered with another result: that would come back too.
+	CodeOwnResult = "Event.OwnResult"
+)
+
+// Error says why an event can never succeed. Its text holds names of fields and
+// positions, and never a message body.
+type Error struct {
+	Code    string // one of the Code constants
+	Message string
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+func malformed(format string, args ...any) *Error {
+	return &Error{Code: CodeMalformed, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,77 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// readID reads an ID, which CloudEvents wants to be a string; a number is taken
+// by its digits, so that it stays the same ID on redelivery.
+func readID(into *string, name string, value []byte) *Error {
+	switch {
+	case isNull(value):
+	case isString(value):
+		if id := unquote(value); len(id) > 0 {
+			*into = string(id)
+		}
+	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
+		*into = string(value)
+	default:
+		return malformed("%s must be a string", name)
+	}
+	return nil
+}
+
+// maxToken is the length that Alibaba Cloud's general idempotence rule allows a
+// ClientToken; DBS itself documents none. See
+// https://www.alibabacloud.com/help/en/ecs/developer-reference/how-to-ensure-idempotence
+const maxToken = 64
+
+// clientToken returns the token for an event whose request is otherwise whole. It
+// never changes for the same event, so that DBS answers a repeat with the same
+// task. It is the first of these that there is, or its SHA-256 if that is not 1 to
+// 64 printable ASCII characters:
+//
+//   - the event's own ClientToken;
+//   - the event ID;
+//   - the SHA-256 of the parameters, if the event names a BackupSetDataFormat;
+//   - <BackupSetId>/<BackupSetName>, which is the id of the announcement that
+//     discovery would make: typed by hand, the set still gets one task.
+func clientToken(event Event) string {
+	request := event.Request
+	token := request.ClientToken
+	switch {
+	case token != "":
+	case event.ID != "":
+		token = event.ID
+	case request.BackupSetDataFormat != "":
+		return digest(url.Values{
+			"BackupSetId":         {request.BackupSetID},
+			"BackupSetName":       {request.BackupSetName},
+			"BackupSetDataFormat": {request.BackupSetDataFormat},
+		}.Encode())
+	default:
+		token = request.BackupSetID + "/" + request.BackupSetName
+	}
+	if len(token) > maxToken || strings.ContainsFunc(token, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return digest(token)
+	}
+	return token
+}
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// allowed reports whether s has only characters that CloudEvents allows in the
+// String type of its attributes: no control characters, no noncharacters, valid
+// UTF-8. See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#type-system
+func allowed(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool {
+		return c < ' ' || c >= 0x7f && c <= 0x9f || c >= 0xfdd0 && c <= 0xfdef || c&0xfffe == 0xfffe
+	})
+}
