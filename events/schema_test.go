@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -89,4 +91,84 @@ func TestSchema_AgreesWithTheDecoder(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Every event that the official SDK makes is taken, by the decoder and by the
+// schema.
+func TestSchema_TakesWhatTheCloudEventsSDKMakes(t *testing.T) {
+	item := map[string]any{"BackupSetJobId": "t4yh0g0g0001", "BackupSetId": "mysql-bin.000054", "BackupStatus": "COMPLETED", "BackupSize": 1073742336}
+	text, err := json.Marshal(item)
+	require.NoError(t, err)
+	type setter = func(*cloudevents.Event) error
+	data := func(contentType string, value any) setter {
+		return func(e *cloudevents.Event) error { return e.SetData(contentType, value) }
+	}
+	for name, set := range map[string]setter{
+		"a value as JSON":         data(cloudevents.ApplicationJSON, item),
+		"bytes as JSON":           data(cloudevents.ApplicationJSON, text),
+		"raw JSON":                data(cloudevents.ApplicationJSON, json.RawMessage(text)),
+		"JSON in a JSON string":   data(cloudevents.ApplicationJSON, string(text)),
+		"text":                    data(cloudevents.TextPlain, string(text)),
+		"bytes as text":           data(cloudevents.TextPlain, text),
+		"bytes of any type":       data("application/octet-stream", text),
+		"JSON with a charset":     data("application/json; charset=utf-8", item),
+		"JSON of a format":        data("application/vnd.backup+json", text),
+		"no content type":         data("", text),
+		"bytes, said to be clear": func(e *cloudevents.Event) error { e.DataEncoded, e.DataBase64 = text, false; return nil },
+		"every attribute": func(e *cloudevents.Event) error {
+			e.SetSubject("mysql-bin.000054")
+			e.SetTime(time.Date(2026, 11, 23, 9, 0, 0, 123, time.UTC))
+			e.SetDataSchema("https://example.com/schema")
+			e.SetExtension("traceparent", parent)
+			e.SetExtension("tracestate", "a=1")
+			e.SetExtension("number", 7)
+			e.SetExtension("flag", true)
+			e.SetExtension("bytes", []byte("x"))
+			return e.SetData(cloudevents.ApplicationJSON, item)
+		},
+		"version 0.3": func(e *cloudevents.Event) error {
+			e.SetSpecVersion(cloudevents.CloudEventsVersionV03)
+			return e.SetData(cloudevents.ApplicationJSON, item)
+		},
+		"version 0.3, base64": func(e *cloudevents.Event) error {
+			e.SetSpecVersion(cloudevents.CloudEventsVersionV03)
+			e.SetDataContentEncoding(cloudevents.Base64)
+			return e.SetData(cloudevents.ApplicationJSON, text)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			event := cloudevents.New()
+			event.SetID("backup-54")
+			event.SetSource("backup-watcher")
+			event.SetType("backup-watcher:IncrementBackupSet:Completed")
+			require.NoError(t, set(&event))
+			body, err := event.MarshalJSON()
+			require.NoError(t, err)
+			assert.NoError(t, valid(t, schema(t, "backup-event.schema.json"), string(body)), string(body))
+
+			inQueue, err := json.Marshal(map[string]string{"messageId": "1", "messageBody": string(body)})
+			require.NoError(t, err)
+			for _, payload := range [][]byte{body, inQueue} {
+				all := decode(t, payload)
+				require.Len(t, all, 1)
+				require.Nil(t, all[0].err, string(body))
+				assert.Equal(t, request(54, "backup-54"), all[0].event.Request)
+			}
+		})
+	}
+}
+
+// Results are valid for the official SDK.
+func TestResult_IsReadByTheCloudEventsSDK(t *testing.T) {
+	event := decode(t, readFile(t, "eventbridge-queue.json"))[0].event
+	result := events.NewResult(event.ResultID(), event, source, at, events.NewResultData(event))
+	var read cloudevents.Event
+	require.NoError(t, json.Unmarshal([]byte(events.EncodingRaw.Encode(result)), &read))
+	require.NoError(t, read.Validate())
+	assert.Equal(t, ruleID, read.ID())
+	assert.Equal(t, "mysql-bin.000054", read.Subject())
+	assert.Equal(t, parent, read.Extensions()["traceparent"])
+	var data events.ResultData
+	require.NoError(t, read.DataAs(&data))
+	assert.Equal(t, result.Data, data)
 }
