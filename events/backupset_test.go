@@ -165,7 +165,9 @@ func TestDecoder_NamesTheSetThatItRefuses(t *testing.T) {
 		body string
 		want events.Request
 	}{
-		"format":        {`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetDataFormat":"XML"}`, events.Request{BackupSetID: "a", BackupSetName: "b"}},
+		"format": {`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetDataFormat":"XML"}`, events.Request{BackupSetID: "a", BackupSetName: "b"}},
+		"DryRun in an array": {`[{"BackupSetId":"a","BackupSetName":"b","ClientToken":"c","DryRun":true}]`,
+			events.Request{BackupSetID: "a", BackupSetName: "b"}},
 		"incomplete":    {`{"BackupSetId":"b"}`, events.Request{}},
 		"contradiction": {`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetName":"c"}`, events.Request{}},
 	} {

@@ -21,7 +21,8 @@ type Decoder struct {
 // never succeed, and its Body, its ByHand, its Time and what could be read of its
 // IDs are set. It never panics, and it does not keep the payload.
 //
-// The shapes it reads, of Function Compute's triggers and of MNS:
+// The shapes it reads, of Function Compute's triggers and of MNS (for samples see
+// testdata and github.com/aliyun/fc-runtime-go-sdk v0.3.1, events/README_MNS_*.md):
 //
 //   - event streaming: an array of CloudEvents, each an object or a string that
 //     holds one, with data.messageBody;
@@ -35,7 +36,7 @@ type Decoder struct {
 // data is the backup set. An object is a CloudEvent if it has a specversion.
 //
 // The error of an array's element that has no envelope names the element by its
-// number, counted from 1: nothing else tells it from its neighbours.
+// number, counted from 1, since nothing else distinguishes it.
 func (d Decoder) Decode(payload []byte) iter.Seq2[Event, *Error] {
 	return func(yield func(Event, *Error) bool) {
 		if len(payload) == 0 {
@@ -299,8 +300,9 @@ func cloudEventTime(value []byte) time.Time {
 	return t
 }
 
-// publishTime reads a topic message's PublishTime, in milliseconds since 1970.
-// See https://www.alibabacloud.com/help/en/mns/user-guide/httpendpoint
+// publishTime reads a topic message's PublishTime, in milliseconds since 1970. See
+// github.com/aliyun/fc-runtime-go-sdk v0.3.1, events/README_MNS_Topic.md; the
+// SDK's own type cannot read that number.
 func publishTime(value []byte) time.Time {
 	const year10000 = 253_402_300_800_000
 	ms, err := strconv.ParseInt(string(value), 10, 64)

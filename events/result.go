@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Types of results. What became of an event is told by one result or more: one
-// that failed may still succeed when the event comes again.
+// Types of results. A failure may be followed by a success, if the same event is
+// sent again after its cause is gone.
 const (
 	TypeTaskCreated = "dbs:IncrementBackupSetDownload:TaskCreated" // DBS has the download task
 	TypeTaskFailed  = "dbs:IncrementBackupSetDownload:TaskFailed"  // this event will make none
