@@ -131,11 +131,8 @@ func missing(jobID, setID, name string, content []byte) *Error {
 // what to send.
 func mistakenFor(content []byte) string {
 	found := map[string]bool{}
-	wrongCase := ""
 	for name := range members(content) {
-		if found[string(name)] = true; wrongCase == "" && len(name) <= 2*len("BackupSetDataFormat") {
-			wrongCase = inWrongCase(string(name))
-		}
+		found[string(name)] = true
 	}
 	switch {
 	case found["Items"], found["IncrementBackupFile"]:
@@ -147,13 +144,11 @@ func mistakenFor(content []byte) string {
 	case found["data"]:
 		return "there are data but no specversion: an object is read as a CloudEvent only if it has one"
 	}
-	return wrongCase
-}
-
-func inWrongCase(name string) string {
 	for _, known := range []string{"BackupSetJobId", "BackupSetId", "BackupSetName"} {
-		if name != known && strings.EqualFold(name, known) {
-			return fmt.Sprintf("names are case-sensitive: %s, not %s", known, name)
+		for name := range members(content) {
+			if !found[known] && strings.EqualFold(string(name), known) {
+				return fmt.Sprintf("names are case-sensitive: %s, not %s", known, name)
+			}
 		}
 	}
 	return ""
