@@ -21,9 +21,9 @@ func TestDecoder_IgnoresABackupSetThatIsNotComplete(t *testing.T) {
 	assert.Equal(t, request(54, ""), all[0].event.Request, "the log names the set")
 
 	for body, want := range map[string]events.Request{
-		`{"BackupSetJobId":"a","BackupSetId":"b","BackupStatus":"%s"}`:                             {BackupSetID: "a", BackupSetName: "b"},
-		`{"BackupSetJobId":"a","BackupStatus":"%s"}`:                                               {BackupSetID: "a"},
-		`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetDataFormat":"XML","BackupStatus":"%s"}`: {BackupSetID: "a", BackupSetName: "b"},
+		`{"BackupSetJobId":"a","BackupSetId":"b","BackupStatus":"%s"}`:                   {BackupSetID: "a", BackupSetName: "b"},
+		`{"BackupSetJobId":"a","BackupStatus":"%s"}`:                                     {BackupSetID: "a"},
+		`{"BackupSetJobId":"a","BackupSetId":"b","ClientToken":"c","BackupStatus":"%s"}`: {BackupSetID: "a", BackupSetName: "b"},
 	} {
 		for _, status := range []string{"INIT", "FILLING", "UNCOMPLETED", "Filling", " init\n"} {
 			all := decode(t, fmt.Appendf(nil, body, strings.ReplaceAll(status, "\n", `\n`)))
@@ -198,7 +198,8 @@ func TestDecoder_NamesTheSetThatItRefuses(t *testing.T) {
 		body string
 		want events.Request
 	}{
-		"format": {`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetDataFormat":"XML"}`, events.Request{BackupSetID: "a", BackupSetName: "b"}},
+		"format": {`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetDataFormat":"XML"}`,
+			events.Request{BackupSetID: "a", BackupSetName: "b"}},
 		"DryRun in an array": {`[{"BackupSetId":"a","BackupSetName":"b","ClientToken":"c","DryRun":true}]`,
 			events.Request{BackupSetID: "a", BackupSetName: "b"}},
 		"incomplete":    {`{"BackupSetId":"b"}`, events.Request{}},

@@ -184,7 +184,8 @@ func TestDecoder_KnowsAnAnnouncement(t *testing.T) {
 		"a watcher":       {"backup-watcher", completed, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inner := fmt.Sprintf(`{"specversion":"1.0","source":%q,"type":%q,"data":{"BackupSetId":"a","BackupSetName":"b"}}`, c.source, c.kind)
+			inner := fmt.Sprintf(`{"specversion":"1.0","source":%q,"type":%q,"data":{"BackupSetId":"a","BackupSetName":"b"}}`,
+				c.source, c.kind)
 			for _, payload := range []string{inner, fmt.Sprintf(`[{"messageId":"1","messageBody":%q}]`, inner)} {
 				all := decode(t, []byte(payload))
 				require.Nil(t, all[0].err)
@@ -238,7 +239,9 @@ func TestDecoder_KeepsTheOriginalBodyByteForByte(t *testing.T) {
 // messages; sent to the source queue again, each is read as what it was.
 func TestDecoder_ReadsAMessageInsideAMessage(t *testing.T) {
 	inner := strings.TrimSpace(string(readFile(t, "event-mode.json")))
-	payload, err := json.Marshal([]any{map[string]any{"specversion": "1.0", "id": "new", "data": map[string]any{"messageId": "new", "messageBody": inner}}})
+	payload, err := json.Marshal([]any{map[string]any{
+		"specversion": "1.0", "id": "new", "data": map[string]any{"messageId": "new", "messageBody": inner},
+	}})
 	require.NoError(t, err)
 	all := decode(t, payload)
 	require.Len(t, all, 1)
@@ -261,7 +264,8 @@ func TestDecoder_StopsWhenTheCallerStops(t *testing.T) {
 // A payload may have 32 MB: its messages are read one at a time, and nothing of it
 // is held decoded.
 func TestDecoder_HoldsOneMessageAtATime(t *testing.T) {
-	element := `{"specversion":"1.0","id":"1","data":{"messageId":"1","messageBody":"{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\",\"x\":\"` + strings.Repeat("y", 3000) + `\"}"}}`
+	element := `{"specversion":"1.0","id":"1","data":{"messageId":"1","messageBody":` +
+		`"{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\",\"x\":\"` + strings.Repeat("y", 3000) + `\"}"}}`
 	payload := []byte("[" + strings.Repeat(element+",", 2000) + element + "]")
 	allocated := func(read int) uint64 {
 		var before, after runtime.MemStats

@@ -20,7 +20,8 @@ func ExampleDecoder_Decode() {
 		case event.Ignored():
 			fmt.Printf("message %s: %s is %s\n", event.MessageID, request.BackupSetName, event.BackupStatus)
 		default:
-			fmt.Printf("message %s: download %s of %s, token %s\n", event.MessageID, request.BackupSetName, request.BackupSetID, request.ClientToken)
+			fmt.Printf("message %s: download %s of %s, token %s\n",
+				event.MessageID, request.BackupSetName, request.BackupSetID, request.ClientToken)
 		}
 	}
 	// Output:

@@ -69,7 +69,8 @@ func TestDecoder_GivesATypedSetTheTokenOfItsAnnouncement(t *testing.T) {
 func TestDecoder_MakesDifferentTokensOfDifferentSets(t *testing.T) {
 	bodies := []string{
 		`{"BackupSetId":"a","BackupSetName":"b"}`, `{"BackupSetId":"a","BackupSetName":"c"}`, `{"BackupSetId":"c","BackupSetName":"b"}`,
-		`{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"SQL"}`, `{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"CSV"}`,
+		`{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"SQL"}`,
+		`{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"CSV"}`,
 	}
 	seen := map[string]string{}
 	for _, body := range bodies {

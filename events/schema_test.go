@@ -35,7 +35,9 @@ func valid(t testing.TB, s *jsonschema.Schema, text string) error {
 
 func TestSchema_AgreesWithTheDecoderOnTheSamples(t *testing.T) {
 	s := schema(t, "backup-event.schema.json")
-	for pattern, good := range map[string]bool{"backup-set/*.json": true, "console/[^q]*.json": true, "backup-set/invalid/*.json": false} {
+	for pattern, good := range map[string]bool{
+		"backup-set/*.json": true, "console/[^q]*.json": true, "backup-set/invalid/*.json": false,
+	} {
 		files, err := filepath.Glob(filepath.Join("testdata", pattern))
 		require.NoError(t, err)
 		require.NotEmpty(t, files)
@@ -57,7 +59,9 @@ func TestSchema_AgreesWithTheDecoderOnTheSamples(t *testing.T) {
 
 func TestSchema_AgreesWithTheDecoder(t *testing.T) {
 	s := schema(t, "backup-event.schema.json")
-	value := rapid.SampledFrom([]any{"t4yh0g0g0001", "mysql-bin.000054", "", nil, 5, strings.Repeat("é", 1024), strings.Repeat("é", 1025), true})
+	value := rapid.SampledFrom([]any{
+		"t4yh0g0g0001", "mysql-bin.000054", "", nil, 5, strings.Repeat("é", 1024), strings.Repeat("é", 1025), true,
+	})
 	fields := []struct {
 		name  string
 		value *rapid.Generator[any]
@@ -104,7 +108,9 @@ func agree(t *rapid.T, s *jsonschema.Schema, set, event map[string]any) {
 // Every event that the official SDK makes is taken, by the decoder and by the
 // schema.
 func TestSchema_TakesWhatTheCloudEventsSDKMakes(t *testing.T) {
-	item := map[string]any{"BackupSetJobId": "t4yh0g0g0001", "BackupSetId": "mysql-bin.000054", "BackupStatus": "COMPLETED", "BackupSize": 1073742336}
+	item := map[string]any{
+		"BackupSetJobId": "t4yh0g0g0001", "BackupSetId": "mysql-bin.000054", "BackupStatus": "COMPLETED", "BackupSize": 1073742336,
+	}
 	text, err := json.Marshal(item)
 	require.NoError(t, err)
 	type setter = func(*cloudevents.Event) error

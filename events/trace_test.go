@@ -75,6 +75,7 @@ func TestResult_CarriesAValidTracestate(t *testing.T) {
 		members = append(members, fmt.Sprintf("m%d=%d", i, i))
 	}
 	full := strings.Join(members, ",")
+	longest := strings.Repeat("t", 241) + "@" + strings.Repeat("v", 14) + "=1"
 	long := "a=" + strings.Repeat("x", 250)
 	for name, c := range map[string]struct{ tracestate, want string }{
 		"two members":        {"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"},
@@ -83,7 +84,7 @@ func TestResult_CarriesAValidTracestate(t *testing.T) {
 		"a vendor":           {"fw529a3039@dt=FfQpHs8A", "fw529a3039@dt=FfQpHs8A"},
 		"a vendor by number": {"0tenant@v=1", "0tenant@v=1"},
 		"all signs of a key": {"foo-_*/bar=1", "foo-_*/bar=1"},
-		"the longest vendor": {strings.Repeat("t", 241) + "@" + strings.Repeat("v", 14) + "=1", strings.Repeat("t", 241) + "@" + strings.Repeat("v", 14) + "=1"},
+		"the longest vendor": {longest, longest},
 		"32 members":         {full, full},
 		"33 members":         {full + ",x=1", ""},
 		"one key twice":      {"foo=1,foo=2", ""},
