@@ -10,6 +10,9 @@ import (
 // DataFormats returns the values that DBS documents for BackupSetDataFormat.
 func DataFormats() []string { return []string{"Native", "SQL", "CSV", "JSON"} }
 
+// StatusCompleted is the BackupStatus of a backup set that can be downloaded.
+const StatusCompleted = "COMPLETED"
+
 // maxField bounds each parameter of a request and an event ID, in characters. DBS
 // documents no limit; the parameters travel in a query string, and a result
 // repeats them within the 64 KB of a queue message.
@@ -32,7 +35,7 @@ func statusOf(backupStatus string) status {
 	switch strings.ToUpper(strings.TrimSpace(backupStatus)) {
 	case "":
 		return statusNone
-	case "COMPLETED":
+	case StatusCompleted:
 		return statusCompleted
 	case "INIT", "FILLING", "UNCOMPLETED":
 		return statusIncomplete
@@ -62,7 +65,7 @@ func (r *reader) readBackupSet(o *object, content []byte) *Error {
 		if !isString(field.value) {
 			return malformed("%s must be a string", field.name)
 		}
-		value := unquote(field.value)
+		value := unquoteBytes(field.value)
 		if n := utf8.RuneCount(value); n > maxField {
 			return malformed("%s is %d characters long; at most %d are taken", field.name, n, maxField)
 		}

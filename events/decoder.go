@@ -188,7 +188,7 @@ type reader struct {
 // unwrap reads value, which is valid JSON.
 func (r *reader) unwrap(value []byte, depth int) *Error {
 	if isString(value) {
-		return r.unwrapText(unquote(value), depth)
+		return r.unwrapText(unquoteBytes(value), depth)
 	}
 	return r.unwrapJSON(value, depth)
 }
@@ -236,12 +236,12 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) *Error {
 	}
 	r.readTraceContext(o.traceparent, o.tracestate)
 	if isString(o.kind) {
-		kind := string(unquote(o.kind))
+		kind := unquote(o.kind)
 		if strings.HasPrefix(kind, resultTypes) {
 			return &Error{Code: CodeOwnResult, Message: "this is a result of the function, not a backup event: " +
 				"the result queue and the source queue are the same, or one is forwarded to the other"}
 		}
-		r.event.Announced = kind == typeCompleted && isString(o.source) && isBackupPlan(string(unquote(o.source)))
+		r.event.Announced = kind == typeCompleted && isString(o.source) && isBackupPlan(unquote(o.source))
 	}
 	if isNull(o.data) {
 		o.data = o.dataBase64
@@ -261,7 +261,7 @@ func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, de
 	r.enveloped = true
 	content := body
 	if isString(body) {
-		content = unquote(body)
+		content = unquoteBytes(body)
 	}
 	if !r.delivered {
 		r.delivered = true
@@ -282,7 +282,7 @@ func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, de
 // text returns a JSON string's content, and any other JSON value as it stands.
 func text(value []byte) string {
 	if isString(value) {
-		value = unquote(value)
+		return unquote(value)
 	}
 	return string(value)
 }
@@ -293,7 +293,7 @@ func cloudEventTime(value []byte) time.Time {
 	if !isString(value) {
 		return time.Time{}
 	}
-	t, err := time.Parse(time.RFC3339, string(unquote(value)))
+	t, err := time.Parse(time.RFC3339, unquote(value))
 	if err != nil {
 		return time.Time{}
 	}

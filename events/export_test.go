@@ -3,7 +3,7 @@ package events
 // What json_test.go holds against encoding/json.
 var (
 	Valid    = valid
-	Unquote  = unquote
+	Unquote  = unquoteBytes
 	Members  = members
 	Elements = elements
 )

@@ -14,8 +14,8 @@ func readID(into *string, name string, value []byte) *Error {
 	switch {
 	case isNull(value):
 	case isString(value):
-		if id := unquote(value); len(id) > 0 {
-			*into = string(id)
+		if id := unquote(value); id != "" {
+			*into = id
 		}
 	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
 		*into = string(value)

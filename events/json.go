@@ -50,7 +50,7 @@ func jsonText(text []byte) (content []byte, fault string) {
 		case !valid(text):
 			return nil, layer + "invalid JSON, " + position(whole, text)
 		case first == '"':
-			text, layer = unquote(text), "a string that holds "
+			text, layer = unquoteBytes(text), "a string that holds "
 		default:
 			return text, ""
 		}
@@ -98,7 +98,7 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 		i := skipSpace(object, 1)
 		for object[i] != '}' {
 			end := stringEnd(object, i)
-			name := unquote(object[i:end])
+			name := unquoteBytes(object[i:end])
 			i = skipSpace(object, skipSpace(object, end)+1)
 			end = valueEnd(object, i)
 			if !yield(name, object[i:end:end]) {
@@ -313,9 +313,9 @@ func hex4(text []byte) (r rune, ok bool) {
 	return r, true
 }
 
-// unquote returns the text of a valid JSON string: a part of quoted if it stands
+// unquoteBytes returns the text of a valid JSON string: a part of quoted if it stands
 // there as it is. Invalid UTF-8 and unpaired surrogates become U+FFFD.
-func unquote(quoted []byte) []byte {
+func unquoteBytes(quoted []byte) []byte {
 	inner := quoted[1 : len(quoted)-1 : len(quoted)-1]
 	if !utf8.Valid(inner) {
 		inner = []byte(string([]rune(string(inner)))) // U+FFFD for each wrong byte
@@ -367,6 +367,8 @@ func unquote(quoted []byte) []byte {
 	}
 	return text
 }
+
+func unquote(quoted []byte) string { return string(unquoteBytes(quoted)) }
 
 func isString(value []byte) bool { return len(value) > 0 && value[0] == '"' }
 

@@ -14,13 +14,13 @@ func (r *reader) readTraceContext(traceparent, tracestate []byte) {
 	if !isString(traceparent) {
 		return
 	}
-	parent := string(unquote(traceparent))
+	parent := unquote(traceparent)
 	if !isTraceparent(parent) {
 		return
 	}
 	r.event.Traceparent, r.event.Tracestate = parent, ""
 	if isString(tracestate) {
-		r.event.Tracestate = readTracestate(string(unquote(tracestate)))
+		r.event.Tracestate = readTracestate(unquote(tracestate))
 	}
 }
 
