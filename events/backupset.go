@@ -109,6 +109,13 @@ func (r *reader) readBackupSet(o *object, content []byte) *Error {
 			format, strings.Join(DataFormats(), ", "))}
 	}
 	request.BackupSetDataFormat, request.ClientToken = format, token
+	if r.enveloped {
+		return nil // a producer may add what it likes
+	}
+	// A person who types dryRun must not get a task.
+	if hint := wrongCase(content, "BackupSetDataFormat", "BackupStatus", "ClientToken", "DryRun"); hint != "" {
+		return malformed("%s", hint)
+	}
 	return nil
 }
 
@@ -147,10 +154,19 @@ func mistakenFor(content []byte) string {
 	case found["data"]:
 		return "there are data but no specversion: an object is read as a CloudEvent only if it has one"
 	}
-	for _, known := range []string{"BackupSetJobId", "BackupSetId", "BackupSetName"} {
+	return wrongCase(content, "BackupSetJobId", "BackupSetId", "BackupSetName")
+}
+
+// wrongCase says which of the known names content has in the wrong case only.
+func wrongCase(content []byte, known ...string) string {
+	exact := map[string]bool{}
+	for name := range members(content) {
+		exact[string(name)] = true
+	}
+	for _, k := range known {
 		for name := range members(content) {
-			if !found[known] && strings.EqualFold(string(name), known) {
-				return fmt.Sprintf("names are case-sensitive: %s, not %s", known, name)
+			if !exact[k] && strings.EqualFold(string(name), k) {
+				return fmt.Sprintf("names are case-sensitive: %s, not %s", k, name)
 			}
 		}
 	}
