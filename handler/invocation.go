@@ -197,7 +197,8 @@ func (in *invocation) reject(d *delivery, reason events.Error) {
 }
 
 // fail puts the original body into the dead-letter queue, and publishes the
-// failure after it.
+// failure after it. A result that came back as an event has no result of its own:
+// source and result queue are the same, and it would come back without end.
 func (in *invocation) fail(e end) {
 	switch {
 	case e.event.ByHand, // the person has it
@@ -239,6 +240,11 @@ func (in *invocation) publishUnkept(e end) {
 // publish sends the result of an event, which ends once it is published.
 func (in *invocation) publish(e end) {
 	h := in.handler
+	if e.data.ErrCode == events.CodeOwnResult {
+		h.remember(e.delivery, e.outcome, outcomeOf(e.data))
+		in.end(e)
+		return
+	}
 	result := events.NewResult(e.resultID, e.event, h.config.Source, time.Now(), e.data)
 	e.data = result.Data // bounded, whatever the service answered
 	in.results.add(message{body: h.config.ResultEncoding.Encode(result), done: func(err error) {

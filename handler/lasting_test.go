@@ -314,3 +314,84 @@ func TestHandler_CountsThrottlingByMNS(t *testing.T) {
 		assert.Equal(t, "DEBUG", again[0]["level"])
 	})
 }
+func TestHandler_ARefusedAnnouncementIsNotDeadLettered(t *testing.T) {
+	d := deploy(nil)
+	d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+	announcement := `{"specversion":"1.0","id":"job/mysql-bin.000054","source":"acs:dbs:cn-hangzhou:1234567890123456:backupplan/dbsqdss5tmh0001",` +
+		`"type":"dbs:IncrementBackupSet:Completed","data":` + item(54) + `}`
+	summary, err := d.Handle(t.Context(), "", batch(announcement))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Empty(t, d.deadLetters.messages, "DBS still has the set, and the next run would announce it again")
+	assert.Equal(t, "Param.NotFound", d.results.results(t)["job/mysql-bin.000054"].Data.ErrCode)
+	require.Len(t, d.lines(t, "event failed"), 1)
+	assert.Equal(t, "ERROR", d.lines(t, "event failed")[0]["level"])
+}
+
+func TestHandler_SaysWhatIsOpenAndForHowLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.results.before = func(context.Context) error { return transient("InternalServerError") }
+		at := func(age time.Duration) string { return time.Now().Add(-age).UTC().Format(time.RFC3339) }
+		_, err := d.handle(t, 10*time.Second, stream(
+			element{ID: "old", MessageID: "old", Time: at(3 * time.Hour), Body: item(1)},
+			element{ID: "new", MessageID: "new", Time: at(time.Minute), Body: item(2)}))
+		require.Error(t, err)
+		assert.Contains(t, err.Error(), "its result is not published")
+		assert.Contains(t, err.Error(), "task task-1 exists, DBS RequestId D6E068C3")
+		lines := d.lines(t, "event open, to be delivered again")
+		require.Len(t, lines, 2)
+		for _, line := range lines {
+			assert.Equal(t, "InternalServerError", line["errCode"])
+			assert.NotEmpty(t, line["taskId"])
+			assert.Equal(t, "D6E068C3", line["dbsRequestId"])
+			if line["eventId"] == "old" {
+				assert.Equal(t, "ERROR", line["level"])
+				assert.InDelta(t, 180, line["ageMinutes"], 1)
+			} else {
+				assert.Equal(t, "WARN", line["level"])
+				assert.NotContains(t, line, "ageMinutes")
+			}
+		}
+		assert.InDelta(t, 180, d.lines(t, "events left open for redelivery")[0]["oldestOpenMinutes"], 1)
+	})
+}
+
+func TestHandler_AResultThatComesBackIsNotAnswered(t *testing.T) {
+	d := deploy(nil)
+	_, err := d.Handle(t.Context(), "", batch(item(1)))
+	require.NoError(t, err)
+	result := d.results.messages[0]
+	summary, err := d.Handle(t.Context(), "", stream(element{ID: "back", MessageID: "back", Body: result}))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Equal(t, []string{result}, d.deadLetters.messages)
+	assert.Len(t, d.results.messages, 1, "it would come back without end")
+	assert.Equal(t, 1, d.dbs.total)
+	require.Len(t, d.lines(t, "event failed"), 1)
+	assert.Contains(t, d.lines(t, "event failed")[0]["error"], "result queue")
+}
+
+func TestHandler_NamesTheSetAndTheStatusOfWhatItIgnores(t *testing.T) {
+	d := deploy(nil)
+	summary, err := d.Handle(t.Context(), "", batch(strings.Replace(item(58), "COMPLETED", " filling", 1)))
+	require.NoError(t, err)
+	require.Len(t, summary.Results, 1)
+	entry := summary.Results[0]
+	assert.Equal(t, "ignored", entry.Outcome)
+	assert.Equal(t, "mysql-bin.000058", entry.BackupSetName)
+	assert.Equal(t, " filling", entry.BackupStatus)
+	lines := d.lines(t, "event ignored: the backup set is not complete")
+	require.Len(t, lines, 1)
+	assert.Equal(t, "mysql-bin.000058", lines[0]["backupSetName"])
+	assert.Equal(t, " filling", lines[0]["backupStatus"])
+}
+
+func TestHandler_AnUnknownBackupStatusIsNotSkipped(t *testing.T) {
+	d := deploy(nil)
+	summary, err := d.Handle(t.Context(), "", batch(strings.Replace(item(58), "COMPLETED", "DONE", 1)))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Equal(t, events.CodeUnknownBackupStatus, d.results.results(t)["event-0"].Data.ErrCode)
+	assert.Len(t, d.deadLetters.messages, 1)
+}
