@@ -1,0 +1,156 @@
+package tests_test
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/tests/harness"
+	"increment-backup-download/tests/standin"
+)
+
+// grant is one action on one resource.
+type grant struct{ action, resource string }
+
+func mns(action, queue string) grant {
+	return grant{"mns:" + action, "acs:mns:" + harness.Region + ":*:/queues/" + queue}
+}
+
+// needed says of each permission which payload fails without it, with an error of
+// which type, and what the error says. A batch needs both actions here, as the
+// documentation contradicts itself; the error may name either.
+var needed = map[grant]struct{ payload, kind, says string }{
+	{"dbs:CreateIncrementBackupSetDownload", "*"}: {
+		batch(1), "OperatorFaultError", "allow dbs:CreateIncrementBackupSetDownload",
+	},
+	mns("SendMessage", harness.ResultQueue+"/messages"): {
+		batch(1), "OperatorFaultError", "allow mns:SendMessage on queue " + harness.ResultQueue,
+	},
+	mns("BatchSendMessage", harness.ResultQueue+"/messages"): {
+		batch(1), "OperatorFaultError", "SendMessage on queue " + harness.ResultQueue,
+	},
+	mns("SendMessage", harness.DeadLetterQueue+"/messages"): {
+		rubbish, "OperatorFaultError", "allow mns:SendMessage on queue " + harness.DeadLetterQueue,
+	},
+	mns("BatchSendMessage", harness.DeadLetterQueue+"/messages"): {
+		rubbish, "OperatorFaultError", "SendMessage on queue " + harness.DeadLetterQueue,
+	},
+}
+
+// rubbish is a payload that must be dead-lettered.
+const rubbish = `[{"specversion":"1.0","id":"rubbish","source":"acs:mns","type":"mns:Queue:SendMessage",
+	"data":{"messageId":"rubbish","messageBody":"{}"}}]`
+
+// untried says why a permission is granted that no payload here needs.
+var untried = map[grant]string{
+	{"log:PostLogStoreLogs", "acs:log:cn-hangzhou:*:project/serverless-cn-hangzhou-*/logstore/default-logs"}: runtime,
+
+	{"dbs:DescribeIncrementBackupList", "*"}:                 discovery,
+	{"dbs:DescribeBackupSetDownloadTaskList", "*"}:           discovery,
+	mns("SendMessage", harness.SourceQueue+"/messages"):      discovery,
+	mns("BatchSendMessage", harness.SourceQueue+"/messages"): discovery,
+	mns("GetQueueAttributes", harness.SourceQueue):           discovery,
+	mns("GetQueueAttributes", harness.ResultQueue):           typedCheck,
+	mns("GetQueueAttributes", harness.DeadLetterQueue):       typedCheck,
+}
+
+const (
+	runtime    = "Function Compute writes the logs"
+	discovery  = "discovery needs it"
+	typedCheck = "the typed check needs it"
+)
+
+// grants returns what the policy of s.yaml allows, one action and resource each.
+func grants(t *testing.T) []grant {
+	t.Helper()
+	d, err := harness.ReadDeployment()
+	require.NoError(t, err)
+	document, err := d.Policy()
+	require.NoError(t, err)
+	var read struct {
+		Statement []struct{ Action, Resource []string }
+	}
+	text, err := json.Marshal(document)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &read))
+	var all []grant
+	for _, s := range read.Statement {
+		for _, action := range s.Action {
+			for _, resource := range s.Resource {
+				all = append(all, grant{action, resource})
+			}
+		}
+	}
+	return all
+}
+
+// policyOf returns a policy that allows just the given grants.
+func policyOf(t *testing.T, all []grant) *standin.Policy {
+	t.Helper()
+	type statement struct{ Effect, Action, Resource string }
+	var document struct{ Statement []statement }
+	for _, g := range all {
+		document.Statement = append(document.Statement, statement{"Allow", g.action, g.resource})
+	}
+	text, err := json.Marshal(document)
+	require.NoError(t, err)
+	policy, err := standin.ParsePolicy(text)
+	require.NoError(t, err)
+	return policy
+}
+
+// under invokes the function once under a policy.
+func under(t *testing.T, policy *standin.Policy, payload string) error {
+	t.Helper()
+	cloud, err := harness.NewCloudWithPolicy(policy)
+	require.NoError(t, err)
+	t.Cleanup(cloud.Close)
+	startInstance(t, cloud, nil)
+	_, err = cloud.Invoke(t.Context(), []byte(payload))
+	return err
+}
+
+func TestPolicy_EveryPermissionIsNeeded(t *testing.T) {
+	all := grants(t)
+	for _, g := range all {
+		if _, ok := untried[g]; ok {
+			continue
+		}
+		t.Run("without "+g.action+" on "+g.resource, func(t *testing.T) {
+			need, ok := needed[g]
+			require.True(t, ok, "granted, and no payload needs it")
+			require.NoError(t, under(t, policyOf(t, all), need.payload))
+			rest := slices.DeleteFunc(slices.Clone(all), func(other grant) bool { return other == g })
+			assert.Contains(t, failure(t, under(t, policyOf(t, rest), need.payload), need.kind), need.says)
+		})
+	}
+	assert.Len(t, all, len(needed)+len(untried), "a row for each permission, and no other row")
+}
+
+// A permission that nothing uses is found, and so is one that is called untried and
+// is used.
+func TestPolicy_GrantsNoMoreThanIsUsed(t *testing.T) {
+	unused := func(all []grant) []string {
+		policy := policyOf(t, all)
+		for _, payload := range []string{batch(1), rubbish} {
+			require.NoError(t, under(t, policy, payload))
+		}
+		return policy.Unused()
+	}
+	var expected []string
+	for g := range untried {
+		expected = append(expected, g.action+" on "+g.resource)
+	}
+	all := grants(t)
+	assert.ElementsMatch(t, expected, unused(all))
+	for _, more := range []grant{
+		mns("ReceiveMessage", harness.ResultQueue+"/messages"),
+		mns("SendMessage", "third/messages"),
+		{"dbs:ReleaseBackupPlan", "*"},
+	} {
+		assert.Contains(t, unused(append(slices.Clone(all), more)), more.action+" on "+more.resource)
+	}
+}

@@ -1,0 +1,75 @@
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Deployment is s.yaml with its vars put in. Other references, such as
+// ${config('AccountID')}, stay as they are.
+type Deployment struct {
+	Vars map[string]string
+	root yaml.Node
+}
+
+// ReadDeployment reads the project's s.yaml.
+func ReadDeployment() (*Deployment, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(filepath.Join(root, "s.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeployment(text)
+}
+
+// ParseDeployment reads the text of an s.yaml.
+func ParseDeployment(text []byte) (*Deployment, error) {
+	var read struct{ Vars map[string]string }
+	if err := yaml.Unmarshal(text, &read); err != nil {
+		return nil, fmt.Errorf("s.yaml: %w", err)
+	}
+	d := &Deployment{Vars: read.Vars}
+	if err := yaml.Unmarshal(text, &d.root); err != nil {
+		return nil, fmt.Errorf("s.yaml: %w", err)
+	}
+	render(&d.root, read.Vars)
+	return d, nil
+}
+
+// render replaces ${vars.name} in the scalars of a tree. The result is a string, even
+// if the variable is empty or looks like a number.
+func render(node *yaml.Node, vars map[string]string) {
+	if node.Kind == yaml.ScalarNode && strings.Contains(node.Value, "${vars.") {
+		node.Tag = "!!str"
+		for name, value := range vars {
+			node.Value = strings.ReplaceAll(node.Value, "${vars."+name+"}", value)
+		}
+	}
+	for _, child := range node.Content {
+		render(child, vars)
+	}
+}
+
+// Decode reads the deployment into a value, which may name a part of the keys.
+func (d *Deployment) Decode(into any) error {
+	return d.root.Decode(into)
+}
+
+// DecodeWhole reads the deployment into a value that must name every key.
+func (d *Deployment) DecodeWhole(into any) error {
+	text, err := yaml.Marshal(&d.root)
+	if err != nil {
+		return err
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	return decoder.Decode(into)
+}
