@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/aliyun/credentials-go/credentials"
 	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
 
 	"increment-backup-download/handler"
@@ -38,7 +37,7 @@ func invocationOf(ctx context.Context) (invocation context.Context, requestID st
 }
 
 // accessKeyOf returns the credentials of the invocation that ctx belongs to, or
-// the environment's where Function Compute gave it none. Those of the invocation
+// the environment's if Function Compute gave it none. Those of the invocation
 // are fresh each time; the environment's date from the instance's start. The SDK's
 // default chain is not used: it blocks on the network, and races.
 func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
@@ -57,34 +56,13 @@ func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
 }
 
 // redact withholds a message that quotes the credentials or the signed request, as
-// services do where they refuse a signature.
+// services do when they refuse a signature, or a link to a backup, which is
+// signed too.
 func (k *accessKey) redact(message string) string {
-	for _, telling := range []string{k.secret, k.token, "Signature=", "string to sign", "Authorization"} {
+	for _, telling := range []string{k.secret, k.token, "ignature=", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-"} {
 		if telling != "" && strings.Contains(message, telling) {
 			return "(the message quotes the signed request and is withheld)"
 		}
 	}
 	return message
 }
-
-// credential serves one access key to the SDKs, which call GetCredential only.
-type credential struct{ model credentials.CredentialModel }
-
-var _ credentials.Credential = (*credential)(nil)
-
-func (k *accessKey) credential() *credential {
-	kind := "access_key"
-	if k.token != "" {
-		kind = "sts"
-	}
-	return &credential{credentials.CredentialModel{
-		AccessKeyId: &k.id, AccessKeySecret: &k.secret, SecurityToken: &k.token, Type: &kind,
-	}}
-}
-
-func (c *credential) GetCredential() (*credentials.CredentialModel, error) { return &c.model, nil }
-func (c *credential) GetAccessKeyId() (*string, error)                     { return c.model.AccessKeyId, nil }
-func (c *credential) GetAccessKeySecret() (*string, error)                 { return c.model.AccessKeySecret, nil }
-func (c *credential) GetSecurityToken() (*string, error)                   { return c.model.SecurityToken, nil }
-func (c *credential) GetBearerToken() *string                              { return nil }
-func (c *credential) GetType() *string                                     { return c.model.Type }

@@ -2,340 +2,198 @@ package function
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
-
-	openapi "github.com/alibabacloud-go/darabonba-openapi/v2/client"
-	openapiutil "github.com/alibabacloud-go/darabonba-openapi/v2/utils"
-	"github.com/alibabacloud-go/tea/dara"
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
 )
 
-// userAgent names the function to the services, behind the SDK's own words.
-const userAgent = "increment-backup-download"
+// dbsVersion is the API version of DBS with backup plans and incremental sets.
+// See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-createincrementbackupsetdownload
+const dbsVersion = "2019-03-06"
 
 // dbsWriteBuffer holds any usual call: it has no body.
 const dbsWriteBuffer = 4 << 10
 
-// dbsClient calls DBS through the generic OpenAPI client. It is safe for
+// dbsClient calls DBS, one operation over the same way as the next. It is safe for
 // concurrent use.
 type dbsClient struct {
 	endpoint *url.URL
-	http     *http.Client
+	http     *http.Transport
 	fallback *accessKey
 }
 
 var _ handler.TaskCreator = (*dbsClient)(nil)
 
 // CreateTask makes one call of CreateIncrementBackupSetDownload.
-func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (task handler.Task, err error) {
+func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (handler.Task, error) {
+	var task handler.Task
+	err := c.call(ctx, "CreateIncrementBackupSetDownload", func(got dbsAnswer) (err error) {
+		task, err = got.task()
+		return err
+	},
+		parameter{"BackupSetDataFormat", request.BackupSetDataFormat},
+		parameter{"BackupSetId", request.BackupSetID},
+		parameter{"BackupSetName", request.BackupSetName},
+		parameter{"ClientToken", request.ClientToken},
+	)
+	return task, err
+}
+
+// call makes one attempt at an operation, and hands the answer to read, if it is
+// one of DBS. Its error is classified, that of read too.
+func (c *dbsClient) call(ctx context.Context, operation string, read func(dbsAnswer) error, parameters ...parameter) error {
 	key, err := accessKeyOf(ctx, c.fallback)
 	if err != nil {
-		return handler.Task{}, err
+		return err
 	}
-	wire := &dbsExchange{http: c.http}
-	defer func() {
-		if cause := recover(); cause != nil {
-			// The OpenAPI client panics on input that it does not expect.
-			task, err = handler.Task{}, fmt.Errorf("the OpenAPI client panicked (%T)", cause)
+	attempt := call{
+		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
+		rules: dbsRules(), denied: dbsDenied, key: key, started: time.Now(),
+	}
+	query := canonicalQuery(parameters...)
+	target := &url.URL{Scheme: c.endpoint.Scheme, Host: c.endpoint.Host, Path: "/", RawQuery: query}
+	header := signACS3(target.Host, operation, dbsVersion, query, key, newMoment())
+	got, err := exchange(c.http, newRequest(ctx, http.MethodPost, target, header))
+	if err == nil {
+		var envelope dbsAnswer
+		if envelope, err = readDBSAnswer(got); err == nil {
+			err = read(envelope)
 		}
-		if err != nil {
-			err = classifyDBS(err, wire.answer.header, key)
-		}
-	}()
-
-	// A client of its own for each call costs under a microsecond, and shares no
-	// state that goroutines could race for.
-	client, err := openapi.NewClient(&openapiutil.Config{
-		Credential: key.credential(),
-		Endpoint:   &c.endpoint.Host,
-		Protocol:   &c.endpoint.Scheme,
-		UserAgent:  dara.String(userAgent),
-		HttpClient: wire,
-	})
+	}
 	if err != nil {
-		return handler.Task{}, err
+		return attempt.classify(err)
 	}
-	client.DisableSDKError = dara.Bool(true)
-	query := map[string]*string{
-		"BackupSetId":   &request.BackupSetID,
-		"BackupSetName": &request.BackupSetName,
-		"ClientToken":   &request.ClientToken,
-	}
-	if request.BackupSetDataFormat != "" {
-		query["BackupSetDataFormat"] = &request.BackupSetDataFormat
-	}
-	_, err = client.CallApiWithCtx(ctx, &openapiutil.Params{
-		Action:      dara.String("CreateIncrementBackupSetDownload"),
-		Version:     dara.String("2019-03-06"),
-		Protocol:    dara.String("HTTPS"), // Config.Protocol goes before
-		Pathname:    dara.String("/"),
-		Method:      dara.String("POST"),
-		AuthType:    dara.String("AK"),
-		Style:       dara.String(""), // "RPC" signs the same, and races for the client's headers
-		ReqBodyType: dara.String("formData"),
-		BodyType:    dara.String("binary"), // wire has the body already
-	}, &openapiutil.OpenApiRequest{Query: query}, &dara.RuntimeOptions{})
-	if err != nil {
-		return handler.Task{}, err
-	}
-	return readDBSAnswer(wire.answer)
-}
-
-// dbsExchange carries one call of the OpenAPI client over our HTTP client, and
-// keeps the answer, of which the OpenAPI client loses parts.
-type dbsExchange struct {
-	http   *http.Client
-	answer answer
-}
-
-// Call implements the HTTP client of the OpenAPI client. The transport offered is
-// built anew for each call, and not used.
-func (x *dbsExchange) Call(request *http.Request, _ *http.Transport) (*http.Response, error) {
-	got, err := exchange(x.http, request)
-	if err != nil {
-		return nil, err
-	}
-	x.answer = got
-	if got.status < 200 || got.status >= 300 && got.status < 400 || got.status >= 400 && !isJSONObject(got.body) {
-		return nil, &statusError{status: got.status}
-	}
-	return &http.Response{
-		StatusCode: got.status,
-		Header:     http.Header{},
-		Body:       io.NopCloser(bytes.NewReader(got.body)),
-	}, nil
-}
-
-func isJSONObject(body []byte) bool {
-	return bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) && json.Valid(body)
-}
-
-// looseText is a string that may come as a number: a field of another type must
-// not hide that a task was created.
-type looseText string
-
-func (t *looseText) UnmarshalJSON(value []byte) error {
-	var text string
-	switch {
-	case value[0] == '"':
-		if err := json.Unmarshal(value, &text); err != nil {
-			return err
-		}
-	case value[0] >= '0' && value[0] <= '9':
-		text = string(value)
-	}
-	*t = looseText(text)
 	return nil
 }
 
-// dbsAnswer is the envelope of DBS, and of the API gateway before it.
+// dbsAnswer is the envelope of DBS, and of the API gateway in front of it.
 type dbsAnswer struct {
-	Success                 bool
-	BackupSetDownloadTaskID looseText `json:"BackupSetDownloadTaskId"`
-	RequestID               looseText `json:"RequestId"`
-	HTTPStatusCode          looseText `json:"HttpStatusCode"`
-	ErrCode                 looseText
-	ErrMessage              looseText
-	Code                    looseText
-	Message                 looseText
+	answer
+	success     bool
+	refused     refusal
+	taskID      string
+	pages, rows int // TotalPages, TotalElements; -1: not given, or no number
+	items       []byte
 }
 
-// readDBSAnswer reads an answer with a status of 200 to 299. The task exists where
-// Success is true and there is a task ID; an ErrCode beside them means nothing, as
-// the official sample shows. Everything else is an error.
-func readDBSAnswer(got answer) (handler.Task, error) {
-	if !isJSONObject(got.body) {
-		return handler.Task{}, &statusError{status: got.status}
+// readDBSAnswer reads an answer: its error is a *refusal unless the status is 2xx
+// and the body an object.
+func readDBSAnswer(got answer) (dbsAnswer, error) {
+	body := bytes.TrimSpace(got.body)
+	if len(body) == 0 || body[0] != '{' || !json.Valid(body) || !got.ok() && got.status < 400 {
+		return dbsAnswer{}, foreign(got, "")
 	}
-	var read dbsAnswer
-	if err := json.Unmarshal(got.body, &read); err != nil {
-		return handler.Task{}, &statusError{status: got.status}
+	read := dbsAnswer{answer: got, pages: -1, rows: -1}
+	refused := refusal{status: got.status, header: got.header}
+	var code, message string // the gateway's, beside DBS's ErrCode and ErrMessage
+	for name, value := range members(body) {
+		switch string(name) {
+		case "Success":
+			read.success = truth(value)
+		case "BackupSetDownloadTaskId":
+			read.taskID = text(value)
+		case "RequestId":
+			refused.requestID = text(value)
+		case "HttpStatusCode":
+			if status, ok := count(value); ok && got.ok() && status >= 300 && status <= 599 {
+				refused.status = status
+			}
+		case "ErrCode":
+			refused.code = text(value)
+		case "ErrMessage":
+			refused.message = text(value)
+		case "Code":
+			code = text(value)
+		case "Message":
+			message = text(value)
+		case "TotalPages":
+			read.pages = countOr(value, -1)
+		case "TotalElements":
+			read.rows = countOr(value, -1)
+		case "Items":
+			read.items = value
+		}
 	}
-	if len(read.BackupSetDownloadTaskID) > events.MaxAnswerID {
-		return handler.Task{}, &statusError{status: got.status}
+	refused.code, refused.message = cmp.Or(refused.code, code), cmp.Or(refused.message, message)
+	read.refused = refused
+	if !got.ok() {
+		return dbsAnswer{}, &refused
 	}
-	if read.Success && read.BackupSetDownloadTaskID != "" {
-		return handler.Task{ID: string(read.BackupSetDownloadTaskID), RequestID: string(read.RequestID)}, nil
-	}
-	return handler.Task{}, read.refusal(got.status)
+	return read, nil
 }
 
-// dbsError is an answer in the service's form that is no success.
-type dbsError struct {
-	status                   int
-	code, message, requestID string
+// task reads the answer of CreateIncrementBackupSetDownload. The task exists if
+// Success is true and there is a task ID. An ErrCode beside them means nothing: the
+// official sample has one.
+func (a dbsAnswer) task() (handler.Task, error) {
+	switch {
+	case len(a.taskID) > events.MaxAnswerID:
+		return handler.Task{}, foreign(a.answer, "")
+	case a.success && a.taskID != "":
+		return handler.Task{ID: a.taskID, RequestID: a.refused.requestID}, nil
+	case a.success:
+		a.refused.code, a.refused.message = "NoTaskID", "DBS answered with success and without a BackupSetDownloadTaskId"
+	}
+	return handler.Task{}, &a.refused
 }
 
-func (e *dbsError) Error() string {
-	return fmt.Sprintf("DBS refused: %s (HTTP %d)", e.code, e.status)
-}
+// dbsDenied is what a refused permission needs.
+const dbsDenied = "allow {action} to the function's role (the role's policy in s.yaml)"
 
-func (a dbsAnswer) refusal(status int) *dbsError {
-	if inner, err := strconv.Atoi(string(a.HTTPStatusCode)); err == nil && inner >= 300 && inner <= 599 {
-		status = inner
-	}
-	refusal := &dbsError{status: status, code: string(a.ErrCode), message: string(a.ErrMessage), requestID: string(a.RequestID)}
-	if refusal.code == "" {
-		refusal.code = string(a.Code)
-	}
-	if refusal.message == "" {
-		refusal.message = string(a.Message)
-	}
-	if refusal.code == "" && a.Success {
-		refusal.code, refusal.message = "NoTaskID", "DBS answered with success and without a BackupSetDownloadTaskId"
-	}
-	return refusal
-}
-
-// classifyDBS is the one place that says what a failed call to DBS means. header
-// is that of the answer, where there was one.
-func classifyDBS(err error, header http.Header, key *accessKey) error {
-	var known *handler.ServiceError
-	if errors.As(err, &known) {
-		return err
-	}
-	failure := &handler.ServiceError{Service: "DBS", Err: err}
-	var (
-		throttled *openapi.ThrottlingError
-		client    *openapi.ClientError
-		server    *openapi.ServerError
-		refusal   *dbsError
-		status    *statusError
+// dbsRules are the error codes of DBS and of the API gateway. The status of one code
+// varies, so the code goes first. See https://help.aliyun.com/document_detail/48054.html for the
+// gateway's, and for those of DBS the pages of its operations.
+func dbsRules() []rule {
+	const (
+		clock       = "the clock of the instance is off"
+		credentials = "the credentials or the signature were refused: check the function's role, and {setting}"
+		endpoint    = "the endpoint does not serve {action}: check {setting}"
 	)
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		failure.Code, failure.Message = "Timeout", "no answer in time"
-		return failure
-	case errors.As(err, &throttled):
-		sdkError(failure, throttled.StatusCode, throttled.Code, throttled.RequestId, throttled.Data)
-	case errors.As(err, &client):
-		sdkError(failure, client.StatusCode, client.Code, client.RequestId, client.Data)
-	case errors.As(err, &server):
-		sdkError(failure, server.StatusCode, server.Code, server.RequestId, server.Data)
-	case errors.As(err, &refusal):
-		failure.HTTPStatusCode, failure.Code, failure.Message, failure.RequestID = refusal.status, refusal.code, refusal.message, refusal.requestID
-	case errors.As(err, &status):
-		failure.HTTPStatusCode, failure.Code, failure.Message = status.status, notAnAnswer, "the answer is not one of DBS: check DBS_ENDPOINT, and what stands between"
-	default:
-		failure.Code, failure.Message = "NoAnswer", key.redact(err.Error())
-		return failure
-	}
-	if failure.Code == "" {
-		failure.Code = "NoCode"
-	}
+	return []rule{
+		{code: "Throttling*", throttled: true},
+		{code: "Rejected.Throttling*", throttled: true},
+		{code: "ServiceUnavailable*"},
+		{code: "InternalError*"},
+		{code: "SignatureNonceUsed*"}, // the next attempt has another
 
-	failure.Kind, failure.Throttled = dbsKind(failure.Code, failure.HTTPStatusCode)
-	if failure.Kind == handler.Transient {
-		failure.RetryAfter = timeLeft(header)
-	}
-	failure.Message = key.redact(failure.Message)
-	if hint := dbsHint(failure.Code, failure.HTTPStatusCode); failure.Kind == handler.OperatorFault && hint != "" {
-		// The service's own words may quote the signed request.
-		failure.Message = hint
-	}
-	return failure
-}
+		{code: "InvalidTimeStamp*", kind: handler.OperatorFault, hint: clock},
+		{code: "InvalidAccessKeyId*", kind: handler.OperatorFault, hint: credentials},
+		{code: "MissingAccessKeyId*", kind: handler.OperatorFault, hint: credentials},
+		{code: "SignatureDoesNotMatch*", kind: handler.OperatorFault, hint: credentials},
+		{code: "IncompleteSignature*", kind: handler.OperatorFault, hint: credentials},
+		{code: "InvalidSecurityToken*", kind: handler.OperatorFault, hint: credentials},
+		{code: "MissingSecurityToken*", kind: handler.OperatorFault, hint: credentials},
+		{code: "MissingAuthorization*", kind: handler.OperatorFault, hint: credentials},
+		{code: "InvalidCredentials*", kind: handler.OperatorFault, hint: credentials},
+		{code: "Forbidden*", kind: handler.OperatorFault, hint: dbsDenied},
+		{code: "NoPermission*", kind: handler.OperatorFault, hint: dbsDenied},
+		{code: "Request.Forbidden*", kind: handler.OperatorFault, hint: dbsDenied},
+		{code: "InvalidApi.NotFound*", kind: handler.OperatorFault, hint: endpoint},
+		{code: "InvalidAction*", kind: handler.OperatorFault, hint: endpoint},
+		{code: "InvalidProduct.NotFound*", kind: handler.OperatorFault, hint: endpoint},
+		{code: "InvalidProtocol.NeedSsl*", kind: handler.OperatorFault, hint: endpoint},
+		{code: "InvalidVersion*", kind: handler.OperatorFault, hint: endpoint},
 
-// sdkError takes over what an error of the OpenAPI client tells. A missing Code
-// comes as the text "<nil>"; DBS's own envelope has ErrCode in its place.
-func sdkError(failure *handler.ServiceError, status *int, code, requestID *string, data map[string]any) {
-	field := func(name string) string {
-		text, _ := data[name].(string)
-		return text
-	}
-	failure.HTTPStatusCode = dara.IntValue(status)
-	failure.Code = dara.StringValue(code)
-	if failure.Code == "" || failure.Code == "<nil>" {
-		failure.Code = field("ErrCode")
-	}
-	if failure.Message = field("Message"); failure.Message == "" {
-		failure.Message = field("ErrMessage")
-	}
-	if id := dara.StringValue(requestID); id != "<nil>" {
-		failure.RequestID = id
+		{code: "Param.NotFound*", kind: handler.Permanent},
+		{code: "InvalidParameter*", kind: handler.Permanent},
+		{code: "Missing*", kind: handler.Permanent},
+		{code: "IdempotentParameterMismatch*", kind: handler.Permanent},
+		{code: "InvalidJobId*", kind: handler.Permanent},
 	}
 }
 
-// dbsKind classifies by code first, since the status of one code varies, and by
-// status where the code is not known.
-func dbsKind(code string, status int) (kind handler.Kind, throttled bool) {
-	starts := func(prefixes ...string) bool {
-		for _, prefix := range prefixes {
-			if strings.HasPrefix(code, prefix) {
-				return true
-			}
-		}
-		return false
+func countOr(value []byte, otherwise int) int {
+	if n, ok := count(value); ok {
+		return n
 	}
-	switch {
-	case starts("Throttling", "Rejected.Throttling"):
-		return handler.Transient, true
-	case starts("ServiceUnavailable", "InternalError", "SignatureNonceUsed"):
-		return handler.Transient, false
-	case credentialCode(code), starts("Forbidden", "NoPermission", "Request.Forbidden",
-		"InvalidApi.NotFound", "InvalidAction", "InvalidProduct.NotFound", "InvalidProtocol.NeedSsl", "InvalidVersion"):
-		return handler.OperatorFault, false
-	case starts("Param.NotFound", "InvalidParameter", "Missing", "IdempotentParameterMismatch", "InvalidJobId"):
-		return handler.Permanent, false
-	}
-	return statusKind(status)
+	return otherwise
 }
 
-// credentialCode reports whether a code of the API gateway is about the
-// credentials, the signature or the clock.
-func credentialCode(code string) bool {
-	for _, prefix := range []string{"InvalidAccessKeyId", "MissingAccessKeyId", "SignatureDoesNotMatch", "IncompleteSignature",
-		"InvalidSecurityToken", "MissingSecurityToken", "MissingAuthorization", "InvalidTimeStamp", "InvalidCredentials"} {
-		if strings.HasPrefix(code, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// dbsHint says what the operator can do about an operator fault.
-func dbsHint(code string, status int) string {
-	switch {
-	case code == notAnAnswer:
-		return ""
-	case strings.HasPrefix(code, "InvalidTimeStamp"):
-		return "the clock of the instance is off"
-	case credentialCode(code):
-		return "the credentials or the signature were refused: check the function's role, and DBS_ENDPOINT"
-	case strings.HasPrefix(code, "InvalidApi"), strings.HasPrefix(code, "InvalidAction"), strings.HasPrefix(code, "InvalidProduct"),
-		strings.HasPrefix(code, "InvalidProtocol"), strings.HasPrefix(code, "InvalidVersion"):
-		return "the endpoint does not serve CreateIncrementBackupSetDownload: check DBS_ENDPOINT"
-	case status == http.StatusForbidden, status == http.StatusUnauthorized, strings.Contains(code, "Forbidden"), code == "NoPermission":
-		return "allow dbs:CreateIncrementBackupSetDownload to the function's role (function/ram-policy.json)"
-	}
-	return ""
-}
-
-// timeLeft returns the wait that a throttled answer asks for: TimeLeft, in
-// milliseconds, of the gateway's rate limit headers, or Retry-After in seconds.
-func timeLeft(header http.Header) time.Duration {
-	var longest time.Duration
-	for _, name := range []string{"X-Ratelimit-User-Api", "X-Ratelimit-User"} {
-		for pair := range strings.SplitSeq(header.Get(name), ",") {
-			value, found := strings.CutPrefix(strings.TrimSpace(pair), "TimeLeft:")
-			if ms, err := strconv.ParseUint(value, 10, 31); found && err == nil {
-				longest = max(longest, time.Duration(ms)*time.Millisecond)
-			}
-		}
-	}
-	if seconds, err := strconv.ParseUint(header.Get("Retry-After"), 10, 20); err == nil {
-		longest = max(longest, time.Duration(seconds)*time.Second)
-	}
-	return longest
-}
+func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }

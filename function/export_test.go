@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"time"
 
 	"increment-backup-download/handler"
 )
@@ -16,12 +17,26 @@ type AccessKey = accessKey
 
 func NewAccessKey(id, secret, token string) *AccessKey { return &accessKey{id, secret, token} }
 
-func NewDBS(endpoint string, connections int, fallback *AccessKey) handler.TaskCreator {
-	return &dbsClient{endpoint: mustParse(endpoint), http: newHTTPClient(connections, dbsWriteBuffer), fallback: fallback}
+// DBS is the adapter of DBS, with all its ports.
+type DBS interface {
+	handler.TaskCreator
+	handler.BackupLister
 }
 
-func NewQueue(endpoint, name string, fallback *AccessKey) handler.Queue {
-	return &mnsQueue{endpoint: mustParse(endpoint), name: name, http: newHTTPClient(mnsConnections, mnsWriteBuffer), fallback: fallback}
+func NewDBS(endpoint string, connections int, fallback *AccessKey) DBS {
+	return &dbsClient{endpoint: mustParse(endpoint), http: newTransport(connections, dbsWriteBuffer), fallback: fallback}
+}
+
+// Queue is the adapter of a queue, with all its ports.
+type Queue interface {
+	handler.Queue
+	handler.QueueInspector
+}
+
+func NewQueue(endpoint, name string, fallback *AccessKey) Queue {
+	return &mnsQueue{
+		endpoint: mustParse(endpoint), name: name, http: newTransport(mnsConnections, mnsWriteBuffer), fallback: fallback,
+	}
 }
 
 func mustParse(endpoint string) *url.URL {
@@ -32,24 +47,109 @@ func mustParse(endpoint string) *url.URL {
 	return u
 }
 
-func ClassifyDBS(err error, header http.Header, key *AccessKey) error {
-	return classifyDBS(err, header, key)
+// Failure is what may go wrong with a call: an error that is no answer, or an answer.
+type Failure struct {
+	Err     error
+	Status  int
+	Header  http.Header
+	Code    string // in the service's form
+	Message string
+	Foreign bool // not in the service's form
 }
 
-func ClassifyMNS(err error, key *AccessKey) error { return classifyMNS(err, "results", key) }
-
-func NewStatusError(status int) error { return &statusError{status} }
-
-func NewMNSRefusal(status int, code, message string) error {
-	return &mnsError{status: status, code: code, message: message}
+func (f Failure) err() error {
+	switch {
+	case f.Err != nil:
+		return f.Err
+	case f.Foreign:
+		return foreign(answer{status: f.Status, header: f.Header}, f.Message)
+	}
+	return &refusal{status: f.Status, code: f.Code, message: f.Message, header: f.Header}
 }
 
-func ReadDBSAnswer(status int, body []byte) (handler.Task, error) {
-	return readDBSAnswer(answer{status: status, body: body})
+// ClassifyDBS classifies a failure, and what wrap makes of it, as one of the given
+// operation.
+func ClassifyDBS(f Failure, operation string, key *AccessKey, wrap func(error) error) error {
+	c := call{service: "DBS", setting: "DBS_ENDPOINT", host: "dbs.example.com", action: "dbs:" + operation,
+		rules: dbsRules(), denied: dbsDenied, key: key, started: time.Now()}
+	return c.classify(wrap(f.err()))
 }
 
-func SignMNS(request *http.Request, resource, secret string) string {
-	return signMNS(request, resource, secret)
+// ClassifyMNS does so for a request to a queue named results.
+func ClassifyMNS(f Failure, action string, key *AccessKey, wrap func(error) error) error {
+	c := call{service: "MNS", setting: "MNS_ENDPOINT", host: "mns.example.com", action: action, queue: "results",
+		rules: mnsRules(), denied: mnsDenied, key: key, started: time.Now()}
+	return c.classify(wrap(f.err()))
+}
+
+// DBSCodes returns the codes of the table of DBS, prefixes with a *, and MNSCodes
+// that of MNS.
+func DBSCodes() []string { return codes(dbsRules()) }
+func MNSCodes() []string { return codes(mnsRules()) }
+
+func codes(rules []rule) (all []string) {
+	for _, r := range rules {
+		all = append(all, r.code)
+	}
+	return all
+}
+
+// ReadTask reads an answer of CreateIncrementBackupSetDownload; its error is
+// classified.
+func ReadTask(status int, body []byte) (handler.Task, error) {
+	return readAs(status, body, dbsAnswer.task)
+}
+
+func ReadBackupSets(status int, body []byte) (page handler.BackupSetPage, err error) {
+	return readAs(status, body, func(got dbsAnswer) (handler.BackupSetPage, error) {
+		page.Sets, page.Totals, err = rows(got, "IncrementBackupFile", backupSet)
+		return page, err
+	})
+}
+
+func ReadDownloadTasks(status int, body []byte) (page handler.DownloadTaskPage, err error) {
+	return readAs(status, body, func(got dbsAnswer) (handler.DownloadTaskPage, error) {
+		page.Tasks, page.Totals, err = rows(got, "BackupSetDownloadTaskDetail", downloadTask)
+		return page, err
+	})
+}
+
+func readAs[T any](status int, body []byte, read func(dbsAnswer) (T, error)) (T, error) {
+	var none T
+	pass := func(err error) error { return err }
+	got, err := readDBSAnswer(answer{status: status, body: body})
+	if err == nil {
+		var value T
+		if value, err = read(got); err == nil {
+			return value, nil
+		}
+	}
+	return none, ClassifyDBS(Failure{Err: err}, "Operation", &accessKey{}, pass)
+}
+
+// SignACS3 signs POST /?query, for a given date and nonce.
+func SignACS3(host, action, query string, key *AccessKey, date, nonce string) http.Header {
+	return signACS3(host, action, dbsVersion, query, key, moment{date: date, nonce: nonce})
+}
+
+// NewHeader signs POST /?query as of now.
+func NewHeader(host, action, query string, key *AccessKey) http.Header {
+	return signACS3(host, action, dbsVersion, query, key, newMoment())
+}
+
+// CanonicalQuery returns the query of names and values, one after the other.
+func CanonicalQuery(namesAndValues ...string) string {
+	var all []parameter
+	for i := 0; i < len(namesAndValues); i += 2 {
+		all = append(all, parameter{namesAndValues[i], namesAndValues[i+1]})
+	}
+	return canonicalQuery(all...)
+}
+
+func MNSBody(message any) ([]byte, error) { return mnsBody(message) }
+
+func SignMNS(method, digest, contentType, date, resource, secret string) string {
+	return mnsSignature(method, digest, contentType, date, mnsVersion, resource, secret)
 }
 
 func InvocationOf(ctx context.Context) context.Context {
@@ -62,6 +162,9 @@ func AccessKeyOf(ctx context.Context, fallback *AccessKey) (*AccessKey, error) {
 }
 
 func LimitMemory(megabytes int) { limitMemory(megabytes) }
+
+// NewTransport is the adapters' transport.
+func NewTransport(connections int) *http.Transport { return newTransport(connections, 0) }
 
 // Assemble makes a handler of an environment, as Run does.
 func Assemble(getenv func(string) string, log io.Writer) (*handler.Handler, error) {

@@ -90,8 +90,8 @@ func limitMemory(megabytes int) {
 
 // assemble connects the handler to the services.
 func assemble(s settings, log *slog.Logger) *handler.Handler {
-	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newHTTPClient(s.concurrency, dbsWriteBuffer), fallback: s.fallback}
-	mnsHTTP := newHTTPClient(mnsConnections, mnsWriteBuffer)
+	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newTransport(s.concurrency, dbsWriteBuffer), fallback: s.fallback}
+	mnsHTTP := newTransport(mnsConnections, mnsWriteBuffer)
 	queue := func(name string) *mnsQueue {
 		return &mnsQueue{endpoint: s.mnsEndpoint, name: name, http: mnsHTTP, fallback: s.fallback}
 	}

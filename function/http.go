@@ -1,41 +1,49 @@
 package function
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
-
-	"increment-backup-download/handler"
 )
 
-// maxAnswer bounds what is read of an answer. Those of DBS and MNS have a few
-// kilobytes at the most.
+// userAgent names the function to the services.
+const userAgent = "increment-backup-download"
+
+// maxAnswer bounds what is read of an answer. A page of 100 rows, the largest there
+// is, has some 200 KB.
 const maxAnswer = 1 << 20
 
-// newHTTPClient returns a client that keeps up to the given number of connections
+var errTooLarge = fmt.Errorf("it is larger than %d bytes", maxAnswer)
+
+// newTransport returns a transport that keeps up to the given number of connections
 // to its one host, and opens no more. A request of up to writeBuffer bytes is
-// written at once: only then can net/http tell, on a stale connection, that the
-// server has not had it.
-func newHTTPClient(connections, writeBuffer int) *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: 5 * time.Second,
-			MaxConnsPerHost:     connections,
-			MaxIdleConnsPerHost: connections,
-			IdleConnTimeout:     60 * time.Second,
-			WriteBufferSize:     writeBuffer,
-			DisableCompression:  true,
+// written at once: only then can net/http know, on a stale connection, that the
+// server has not read any of it (persistConn.nwrite in net/http/transport.go).
+//
+// A transport, unlike a client, follows no redirect, which would carry the security
+// token to another host.
+func newTransport(connections, writeBuffer int) *http.Transport {
+	return &http.Transport{
+		Proxy:       http.ProxyFromEnvironment,
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			// The services close idle connections, all of them while an instance is
+			// frozen. A resumed handshake verifies no certificate again.
+			ClientSessionCache: tls.NewLRUClientSessionCache(connections),
 		},
-		// A redirect would carry the security token to another host.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxConnsPerHost:     connections,
+		MaxIdleConnsPerHost: connections,
+		IdleConnTimeout:     60 * time.Second,
+		WriteBufferSize:     writeBuffer,
+		DisableCompression:  true,
 	}
 }
 
@@ -46,51 +54,57 @@ type answer struct {
 	body   []byte
 }
 
-// notAnAnswer is the adapters' word, where a service has its error code, for an
-// answer that is not in the service's own form.
-const notAnAnswer = "NotAnAnswer"
+func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
-// statusError is an answer that is not in the service's own form: of a gateway,
-// a proxy or a redirect. The SDKs lose the status of such an answer.
-type statusError struct{ status int }
+// newRequest returns a request without a body. It is what http.NewRequest makes,
+// without parsing the URL of each call again.
+func newRequest(ctx context.Context, method string, target *url.URL, header http.Header) *http.Request {
+	return (&http.Request{
+		Method: method, URL: target, Host: target.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+}
 
-func (e *statusError) Error() string {
-	return fmt.Sprintf("HTTP status %d with a body that is not the service's", e.status)
+// setBody gives a request a body, which can be sent again.
+func setBody(request *http.Request, body []byte) {
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	request.Body, _ = open()
+	request.GetBody = open
+	request.ContentLength = int64(len(body))
 }
 
 // exchange sends a request and reads the answer.
-func exchange(client *http.Client, request *http.Request) (answer, error) {
+func exchange(transport *http.Transport, request *http.Request) (answer, error) {
 	// An instance that was frozen holds connections that the server has closed
 	// since. With this header present, even without a value, which keeps it off the
-	// wire, net/http takes a POST to be replayable on a fresh connection.
+	// wire, net/http takes a POST to be replayable on a fresh connection: see
+	// https://pkg.go.dev/net/http#Transport and Request.isReplayable.
 	request.Header["X-Idempotency-Key"] = []string{}
-	response, err := client.Do(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
-		// A url.Error prints the query string.
-		var urlError *url.Error
-		if errors.As(err, &urlError) {
-			err = urlError.Err
-		}
 		return answer{}, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	body, err := readBody(response)
 	if err != nil {
 		return answer{}, fmt.Errorf("reading the answer: %w", err)
-	}
-	if len(body) > maxAnswer {
-		return answer{}, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
 	}
 	return answer{status: response.StatusCode, header: response.Header, body: body}, nil
 }
 
-// statusKind classifies an answer whose code is not known.
-func statusKind(status int) (kind handler.Kind, throttled bool) {
-	switch status {
-	case http.StatusTooManyRequests:
-		return handler.Transient, true
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return handler.OperatorFault, false
+// readBody reads the body of an answer, at once if its length is known.
+func readBody(response *http.Response) ([]byte, error) {
+	switch length := response.ContentLength; {
+	case length > maxAnswer:
+		return nil, errTooLarge
+	case length > 0:
+		body := make([]byte, length)
+		_, err := io.ReadFull(response.Body, body)
+		return body, err
 	}
-	return handler.Transient, false
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		return nil, errTooLarge
+	}
+	return body, err
 }

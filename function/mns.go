@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,8 +24,13 @@ import (
 	"increment-backup-download/handler"
 )
 
-// mnsPriority is the service's default. The SDK always sends the field, and the
-// service refuses its zero value.
+// mnsVersion is the version of the protocol.
+// See https://help.aliyun.com/document_detail/27485.html
+const mnsVersion = "2015-06-06"
+
+// mnsPriority is the service's default. The SDK always sends the field
+// (MessageSendRequest in message.go of v1.0.11), and the service refuses its zero
+// value: priorities go from 1 to 16. See https://help.aliyun.com/document_detail/35134.html
 const mnsPriority = 8
 
 // The connections to MNS are those of two outboxes. A usual batch of results has
@@ -34,132 +40,229 @@ const (
 	mnsWriteBuffer = 64 << 10
 )
 
-// mnsQueue publishes to one queue through the MNS SDK. It is safe for concurrent
+// mnsQueue is one queue of MNS, used through the MNS SDK. It is safe for concurrent
 // use.
 type mnsQueue struct {
 	endpoint *url.URL
 	name     string
-	http     *http.Client
+	http     *http.Transport
 	fallback *accessKey
 }
 
-var _ handler.Queue = (*mnsQueue)(nil)
+var (
+	_ handler.Queue          = (*mnsQueue)(nil)
+	_ handler.QueueInspector = (*mnsQueue)(nil)
+)
 
 // Send makes one BatchSendMessage request.
-func (q *mnsQueue) Send(ctx context.Context, bodies []string) (answers []error) {
-	answers = make([]error, len(bodies))
-	all := func(err error) []error {
-		for i := range answers {
-			answers[i] = err
-		}
-		return answers
-	}
-	key, err := accessKeyOf(ctx, q.fallback)
-	if err != nil {
-		return all(err)
-	}
-	defer func() {
-		if cause := recover(); cause != nil {
-			answers = all(classifyMNS(fmt.Errorf("the MNS client panicked (%T)", cause), q.name, key))
-		}
-	}()
-
+func (q *mnsQueue) Send(ctx context.Context, bodies []string) []error {
 	messages := make([]mns.MessageSendRequest, len(bodies))
 	for i, body := range bodies {
 		messages[i] = mns.MessageSendRequest{MessageBody: xmlText(body), Priority: mnsPriority}
 	}
-	// A queue object holds a rate monitor that goroutines race for; one for each
-	// request costs next to nothing.
-	call := &mnsCall{ctx: ctx, endpoint: q.endpoint, http: q.http, key: key}
-	response, err := mns.NewMNSQueue(q.name, call).BatchSendMessage(messages...)
-	if len(response.Messages) != len(bodies) {
-		// An empty answer with a good status comes without an error.
-		if err == nil {
-			err = fmt.Errorf("the answer is about %d of %d messages", len(response.Messages), len(bodies))
+	answers := make([]error, len(bodies))
+	err := q.call(ctx, "mns:SendMessage", func(client *mnsCall) error {
+		// A queue object holds a rate monitor that goroutines race for (qps_monitor.go
+		// of the SDK, v1.0.11); one for each request costs next to nothing.
+		response, err := mns.NewMNSQueue(q.name, client).BatchSendMessage(messages...)
+		if len(response.Messages) != len(bodies) {
+			if err == nil {
+				// An empty answer with a good status comes without an error: batchOpDecoder
+				// in decoder.go takes EOF for one.
+				err = fmt.Errorf("the answer is about %d of %d messages", len(response.Messages), len(bodies))
+			}
+			return err
 		}
-		return all(classifyMNS(err, q.name, key))
-	}
-	for i, message := range response.Messages {
-		switch {
-		case message.ErrorCode != "":
-			answers[i] = classifyMNS(&mnsError{status: call.status, code: message.ErrorCode, message: message.ErrorMessage}, q.name, key)
-		case message.MessageId == "":
-			answers[i] = classifyMNS(errors.New("the answer has no MessageId"), q.name, key)
+		for i, message := range response.Messages {
+			switch {
+			case message.ErrorCode != "":
+				answers[i] = client.attempt.classify(&refusal{status: client.got.status, code: message.ErrorCode,
+					message: message.ErrorMessage, header: client.got.header})
+			case message.MessageId == "":
+				answers[i] = client.attempt.classify(errors.New("the answer has no MessageId"))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		for i := range answers {
+			answers[i] = err
 		}
 	}
 	return answers
 }
 
-// mnsCall is the client under one request of an SDK queue. The SDK's own client
-// knows no context, repeats a POST up to four times by itself, turns every error
-// into text, panics on an endpoint that is not of five parts, and leaves a
-// goroutine behind; so this one signs and sends, and the SDK makes the request and
-// reads the answer.
+// TrySend makes one SendMessage request with a priority that MNS refuses.
+func (q *mnsQueue) TrySend(ctx context.Context) error {
+	return q.call(ctx, "mns:SendMessage", func(client *mnsCall) error {
+		_, err := mns.NewMNSQueue(q.name, client).SendMessage(mns.MessageSendRequest{MessageBody: "check", Priority: 0})
+		if err == nil {
+			err = errors.New("MNS accepted a message that it must refuse: the queue has a message \"check\" now")
+		}
+		return err
+	})
+}
+
+// Depth makes one GetQueueAttributes request.
+// See https://help.aliyun.com/document_detail/35131.html
+func (q *mnsQueue) Depth(ctx context.Context) (depth int, err error) {
+	err = q.call(ctx, "mns:GetQueueAttributes", func(client *mnsCall) error {
+		got, err := mns.NewMNSQueueManager(client).GetQueueAttributes(q.name)
+		if err == nil && got.QueueName == "" {
+			// Without the counts, zero would look like an empty queue.
+			err = foreign(client.got, "the answer of MNS has no QueueName")
+		}
+		depth = int(got.ActiveMessages + got.InactiveMessages + got.DelayMessages)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return depth, nil
+}
+
+// call lets the SDK make one attempt over a client of ours. Its error is
+// classified.
+func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) error) (err error) {
+	key, err := accessKeyOf(ctx, q.fallback)
+	if err != nil {
+		return err
+	}
+	attempt := call{
+		service: "MNS", setting: "MNS_ENDPOINT", host: q.endpoint.Host, action: action, queue: q.name,
+		rules: mnsRules(), denied: mnsDenied, key: key, started: time.Now(),
+	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the MNS client panicked (%T)", cause)
+		}
+		if err != nil {
+			err = attempt.classify(err)
+		}
+	}()
+	return use(&mnsCall{ctx: ctx, endpoint: q.endpoint, http: q.http, attempt: &attempt})
+}
+
+// mnsCall is the client under one request of the SDK. The SDK's own client
+// (client.go of v1.0.11) knows no context, repeats a POST up to four times by
+// itself, turns every error into text, panics on an endpoint that is not of five
+// parts, and leaves a goroutine behind; so this one signs and sends, and the SDK
+// makes the request and reads the answer.
 type mnsCall struct {
-	mns.MNSClient // never set: a queue calls Send only
+	mns.MNSClient // never set: only Send is called
 
 	ctx      context.Context // the SDK has no parameter for it
 	endpoint *url.URL
-	http     *http.Client
-	key      *accessKey
-	status   int
+	http     *http.Transport
+	attempt  *call
+	got      answer
 }
 
-// Send implements the SDK's client. Its errors reach the caller of the queue as
-// they are.
+// Send implements the SDK's client. Its errors reach the caller of the SDK as they
+// are.
 func (c *mnsCall) Send(method mns.Method, _ map[string]string, message any, resource string) (*fasthttp.Response, error) {
-	body, err := xml.Marshal(message)
+	body, err := mnsBody(message)
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(c.ctx, string(method), c.endpoint.String()+"/"+resource, bytes.NewReader(body))
-	if err != nil {
+	target := *c.endpoint
+	target.Path += "/" + resource
+	header := signMNS(string(method), resource, body, c.attempt.key, time.Now())
+	request := newRequest(c.ctx, string(method), &target, header)
+	if body != nil {
+		setBody(request, body)
+	}
+	if c.got, err = exchange(c.http, request); err != nil {
 		return nil, err
 	}
-	sum := md5.Sum(body)
-	request.Header.Set("Content-Type", "application/xml")
-	// MNS takes the digest's hex text here, as the SDK sends it, and the digest.
-	request.Header.Set("Content-Md5", base64.StdEncoding.EncodeToString([]byte(hex.EncodeToString(sum[:]))))
-	request.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	request.Header.Set("X-Mns-Version", "2015-06-06")
-	request.Header.Set("User-Agent", userAgent)
-	if c.key.token != "" {
-		request.Header.Set("Security-Token", c.key.token)
-	}
-	request.Header.Set("Authorization", "MNS "+c.key.id+":"+signMNS(request, "/"+resource, c.key.secret))
-
-	got, err := exchange(c.http, request)
-	if err != nil {
-		return nil, err
-	}
-	c.status = got.status
-	if got.status < 200 || got.status >= 300 {
-		var refusal mnsError
-		switch root := xmlRoot(got.body); {
-		case root == "Messages": // some were refused: the SDK reads which
-		case root == "Error" && xml.Unmarshal(got.body, &refusal) == nil && refusal.code != "":
-			refusal.status = got.status
-			return nil, &refusal
-		default:
-			return nil, &statusError{status: got.status}
+	if !c.got.ok() {
+		// If some of a batch are refused, the SDK reads which.
+		if root := xmlRoot(c.got.body); root != "Messages" {
+			return nil, mnsRefusal(c.got, root)
 		}
 	}
 	response := &fasthttp.Response{}
-	response.SetStatusCode(got.status)
-	response.SetBodyRaw(got.body)
+	response.SetStatusCode(c.got.status)
+	response.SetBodyRaw(c.got.body)
 	return response, nil
 }
 
-// signMNS returns the signature of a request. The endpoint's path is not part of
-// the resource that is signed.
-func signMNS(request *http.Request, resource, secret string) string {
+// mnsRefusal reads an error document of MNS, in any namespace.
+func mnsRefusal(got answer, root string) *refusal {
+	var document struct {
+		Code      string
+		Message   string
+		RequestID string `xml:"RequestId"`
+	}
+	if root != "Error" || xml.Unmarshal(got.body, &document) != nil || document.Code == "" {
+		return foreign(got, "")
+	}
+	return &refusal{status: got.status, code: document.Code, message: document.Message,
+		requestID: document.RequestID, header: got.header}
+}
+
+// mnsBody returns the XML of a request, nil for none. It is what xml.Marshal makes
+// of the SDK's types, without reflection for the one that is sent all the time.
+func mnsBody(message any) ([]byte, error) {
+	batch, ok := message.(mns.BatchMessageSendRequest)
+	switch {
+	case message == nil:
+		return nil, nil
+	case !ok:
+		return xml.Marshal(message)
+	}
+	size := 64
+	for _, m := range batch.Messages {
+		size += len(m.MessageBody)*3/2 + 128
+	}
+	body := bytes.NewBuffer(make([]byte, 0, size))
+	body.WriteString("<Messages>")
+	for _, m := range batch.Messages {
+		body.WriteString("<Message><MessageBody>")
+		if err := xml.EscapeText(body, []byte(m.MessageBody)); err != nil {
+			return nil, err
+		}
+		body.WriteString("</MessageBody><DelaySeconds>")
+		body.Write(strconv.AppendInt(body.AvailableBuffer(), m.DelaySeconds, 10))
+		body.WriteString("</DelaySeconds><Priority>")
+		body.Write(strconv.AppendInt(body.AvailableBuffer(), m.Priority, 10))
+		body.WriteString("</Priority></Message>")
+	}
+	body.WriteString("</Messages>")
+	return body.Bytes(), nil
+}
+
+// signMNS returns the signed headers of a request. The endpoint's path is not part
+// of the resource that is signed, as in the SDK (Send in client.go, v1.0.11). See
+// https://help.aliyun.com/document_detail/27487.html
+func signMNS(method, resource string, body []byte, key *accessKey, now time.Time) http.Header {
+	const contentType = "application/xml"
+	sum := md5.Sum(body)
+	// MNS takes the digest's hex text here, as the SDK sends it, and the digest.
+	digest := base64.StdEncoding.EncodeToString(hex.AppendEncode(make([]byte, 0, 2*md5.Size), sum[:]))
+	date := now.UTC().Format(http.TimeFormat)
+	header := http.Header{
+		"Content-Type":  {contentType},
+		"Content-Md5":   {digest},
+		"Date":          {date},
+		"X-Mns-Version": {mnsVersion},
+		"User-Agent":    {userAgent},
+		"Authorization": {"MNS " + key.id + ":" + mnsSignature(method, digest, contentType, date, mnsVersion, "/"+resource, key.secret)},
+	}
+	if key.token != "" {
+		header["Security-Token"] = []string{key.token}
+	}
+	return header
+}
+
+func mnsSignature(method, digest, contentType, date, version, resource, secret string) string {
 	mac := hmac.New(sha1.New, []byte(secret))
-	_, _ = fmt.Fprintf(mac, "%s\n%s\n%s\n%s\nx-mns-version:%s\n%s", request.Method, request.Header.Get("Content-Md5"),
-		request.Header.Get("Content-Type"), request.Header.Get("Date"), request.Header.Get("X-Mns-Version"), resource)
+	_, _ = mac.Write(appendAll(make([]byte, 0, 256), method, "\n", digest, "\n", contentType, "\n", date,
+		"\nx-mns-version:", version, "\n", resource))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// xmlRoot returns the name of a document's root element, or "" where there is none.
+// xmlRoot returns the name of a document's root element, or "" if there is none.
 func xmlRoot(document []byte) string {
 	decoder := xml.NewDecoder(bytes.NewReader(document))
 	for {
@@ -185,82 +288,43 @@ func xmlText(body string) string {
 	return body
 }
 
-// mnsError is an error in the service's form.
-type mnsError struct {
-	status                   int
-	code, message, requestID string
-}
+// mnsDenied is what a refused permission needs.
+const mnsDenied = "allow {action} on queue {queue} to the function's role (the role's policy in s.yaml)"
 
-func (e *mnsError) Error() string {
-	return fmt.Sprintf("MNS refused: %s (HTTP %d)", e.code, e.status)
-}
+// mnsRules are the error codes of MNS. See https://help.aliyun.com/document_detail/27501.html,
+// and for too many requests
+// https://www.alibabacloud.com/help/en/mns/developer-reference/flow-limiting-policy
+func mnsRules() []rule {
+	const (
+		clock       = "the clock of the instance is off"
+		credentials = "the credentials or the signature were refused for queue {queue}: check the function's role"
+		address     = "queue {queue} cannot be addressed: check its name and {setting}"
+		missing     = "queue {queue} does not exist: create it, or correct the setting that names it"
+	)
+	return []rule{
+		{code: "TooManyRequests*", throttled: true},
+		{code: "QpsLimitExceeded*", throttled: true},
+		{code: "Throttling*", throttled: true},
+		{code: "InternalError*"},
+		{code: "InternalServerError*"},
+		{code: "ServiceUnavailable*"},
+		{code: "InvalidDegist"}, // sic; the body was changed on the way
 
-// UnmarshalXML reads the service's error document, of any namespace.
-func (e *mnsError) UnmarshalXML(decoder *xml.Decoder, start xml.StartElement) error {
-	var document struct {
-		Code      string
-		Message   string
-		RequestID string `xml:"RequestId"`
-	}
-	err := decoder.DecodeElement(&document, &start)
-	e.code, e.message, e.requestID = document.Code, document.Message, document.RequestID
-	return err
-}
+		{code: "TimeExpired", kind: handler.OperatorFault, hint: clock},
+		{code: "QueueNotExist", kind: handler.OperatorFault, hint: missing},
+		{code: "AccessDenied", kind: handler.OperatorFault, hint: mnsDenied},
+		{code: "InvalidAccessKeyId", kind: handler.OperatorFault, hint: credentials},
+		{code: "SignatureDoesNotMatch", kind: handler.OperatorFault, hint: credentials},
+		{code: "InvalidAuthorizationHeader", kind: handler.OperatorFault, hint: credentials},
+		{code: "MissingAuthorizationHeader", kind: handler.OperatorFault, hint: credentials},
+		{code: "InvalidDateHeader", kind: handler.OperatorFault, hint: credentials},
+		{code: "MissingDateHeader", kind: handler.OperatorFault, hint: credentials},
+		{code: "InvalidRequestURL", kind: handler.OperatorFault, hint: address},
+		{code: "InvalidQueueName", kind: handler.OperatorFault, hint: address},
+		{code: "QueueNameLengthError", kind: handler.OperatorFault, hint: address},
 
-// classifyMNS is the one place that says what a failed request to MNS means.
-func classifyMNS(err error, queue string, key *accessKey) error {
-	failure := &handler.ServiceError{Service: "MNS", Err: err}
-	var refusal *mnsError
-	var status *statusError
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		failure.Code, failure.Message = "Timeout", "no answer in time from queue "+queue
-		return failure
-	case errors.As(err, &refusal):
-		failure.HTTPStatusCode, failure.Code, failure.Message, failure.RequestID = refusal.status, refusal.code, refusal.message, refusal.requestID
-	case errors.As(err, &status):
-		failure.HTTPStatusCode, failure.Code, failure.Message = status.status, notAnAnswer, "the answer is not one of MNS: check MNS_ENDPOINT, and what stands between"
-	default:
-		failure.Code, failure.Message = "NoAnswer", key.redact(err.Error())
-		return failure
+		{code: "InvalidArgument", kind: handler.Permanent},
+		{code: "MalformedXML", kind: handler.Permanent},
+		{code: "InvalidQueryString", kind: handler.Permanent},
 	}
-	failure.Kind, failure.Throttled = mnsKind(failure.Code, failure.HTTPStatusCode)
-	failure.Message = key.redact(failure.Message)
-	if hint := mnsHint(failure.Code, queue); failure.Kind == handler.OperatorFault && failure.Code != notAnAnswer {
-		// The service's own words may quote the signed request.
-		failure.Message = hint
-	}
-	return failure
-}
-
-// mnsKind classifies by code first, and by status where the code is not known.
-func mnsKind(code string, status int) (kind handler.Kind, throttled bool) {
-	switch code {
-	case "QpsLimitExceeded":
-		return handler.Transient, true
-	case "InternalError", "InternalServerError", "InvalidDegist":
-		return handler.Transient, false
-	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TimeExpired", "QueueNotExist",
-		"InvalidAuthorizationHeader", "MissingAuthorizationHeader", "InvalidDateHeader", "MissingDateHeader",
-		"InvalidRequestURL", "InvalidQueueName", "QueueNameLengthError":
-		return handler.OperatorFault, false
-	case "InvalidArgument", "MalformedXML", "InvalidQueryString":
-		return handler.Permanent, false
-	}
-	return statusKind(status)
-}
-
-// mnsHint says what the operator can do about an operator fault.
-func mnsHint(code, queue string) string {
-	switch code {
-	case "QueueNotExist":
-		return "queue " + queue + " does not exist: create it, or correct RESULT_QUEUE or DEAD_LETTER_QUEUE"
-	case "TimeExpired":
-		return "the clock of the instance is off"
-	case "AccessDenied":
-		return "allow mns:SendMessage on queue " + queue + " to the function's role (function/ram-policy.json)"
-	case "InvalidRequestURL", "InvalidQueueName", "QueueNameLengthError":
-		return "queue " + queue + " cannot be addressed: check its name and MNS_ENDPOINT"
-	}
-	return "the credentials or the signature were refused for queue " + queue + ": check the function's role"
 }

@@ -1,0 +1,135 @@
+package function_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/function"
+	"increment-backup-download/tests/standin"
+)
+
+// A server closes a connection that was idle just as the next request comes.
+func TestAdapters_AStaleConnectionIsNoFailure(t *testing.T) {
+	for kind, fault := range map[string]standin.Kind{"closed": standin.Close, "reset": standin.Reset} {
+		t.Run(kind, func(t *testing.T) {
+			s := start(t)
+			for i := range 5 {
+				request := example
+				request.ClientToken = strconv.Itoa(i)
+				if i > 0 { // there is an idle connection
+					s.dbsFaults.SetPlan(standin.Script(&standin.Fault{Kind: fault}))
+					s.mnsFaults.SetPlan(standin.Script(&standin.Fault{Kind: fault}))
+				}
+				_, err := s.tasks.CreateTask(invocation(t, s.key), request)
+				require.NoError(t, err)
+				require.NoError(t, s.queue.Send(invocation(t, s.key), []string{strings.Repeat("x", 9000)})[0])
+			}
+			assert.Equal(t, 4, s.dbsFaults.Met())
+			assert.Equal(t, 4, s.mnsFaults.Met())
+			assert.Len(t, s.dbs.Tasks(), 5)
+			assert.Len(t, s.mns.Messages("results"), 5)
+		})
+	}
+}
+
+func TestAdapters_NoRedirectTakesTheTokenElsewhere(t *testing.T) {
+	var elsewhere atomic.Int32
+	other, err := standin.Start(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
+	require.NoError(t, err)
+	defer other.Close()
+	s := start(t)
+	fault := standin.Always(standin.Fault{Kind: standin.Redirect, Location: other.URL})
+	s.dbsFaults.SetPlan(fault)
+	s.mnsFaults.SetPlan(fault)
+	_, err = s.tasks.CreateTask(invocation(t, s.key), example)
+	require.Error(t, err)
+	require.Error(t, s.queue.Send(invocation(t, s.key), []string{"x"})[0])
+	assert.Zero(t, elsewhere.Load())
+}
+
+// An instance that was frozen finds all its connections closed by the services.
+func TestTransport_ResumesTheTLSSession(t *testing.T) {
+	for name, version := range map[string]uint16{"TLS 1.3": tls.VersionTLS13, "TLS 1.2": tls.VersionTLS12} {
+		t.Run(name, func(t *testing.T) {
+			var resumed, full atomic.Int32
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.TLS.DidResume {
+					resumed.Add(1)
+				} else {
+					full.Add(1)
+				}
+			}))
+			server.TLS = &tls.Config{MaxVersion: version}
+			server.StartTLS()
+			defer server.Close()
+			transport := function.NewTransport(4)
+			transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+			transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
+			for range 3 {
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+				require.NoError(t, err)
+				response, err := transport.RoundTrip(request)
+				require.NoError(t, err)
+				_, err = io.Copy(io.Discard, response.Body)
+				require.NoError(t, err)
+				require.NoError(t, response.Body.Close())
+				server.CloseClientConnections()
+				transport.CloseIdleConnections()
+			}
+			assert.EqualValues(t, 1, full.Load())
+			assert.EqualValues(t, 2, resumed.Load())
+		})
+	}
+}
+
+func TestAdapters_AnEndlessAnswerIsNotReadToTheEnd(t *testing.T) {
+	server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(bytes.Repeat([]byte(" "), 1<<16)); err != nil {
+				return
+			}
+		}
+	}))
+	require.NoError(t, err)
+	defer server.Close()
+	ctx := invocation(t, standin.NewKey())
+	_, err = function.NewDBS(server.URL, 1, noKey).CreateTask(ctx, example)
+	assert.Contains(t, classified(t, err).Message, "larger than")
+	err = function.NewQueue(server.URL, "q", noKey).Send(ctx, []string{"x"})[0]
+	assert.Contains(t, classified(t, err).Message, "larger than")
+}
+
+func TestAdapters_ATimeoutNamesTheHostAndTheTime(t *testing.T) {
+	s := start(t)
+	hang := standin.Always(standin.Fault{Kind: standin.Hang})
+	s.dbsFaults.SetPlan(hang)
+	s.mnsFaults.SetPlan(hang)
+	ctx, cancel := context.WithTimeout(invocation(t, s.key), 50*time.Millisecond)
+	defer cancel()
+	host := func(server *standin.Server) string { return strings.TrimPrefix(server.URL, "http://") }
+
+	_, err := s.tasks.CreateTask(ctx, example)
+	got := classified(t, err)
+	assert.Equal(t, "Timeout", got.Code)
+	assert.ErrorIs(t, got, context.DeadlineExceeded)
+	assert.Regexp(t, `^no answer from `+host(s.dbsServer)+` within \d+ms$`, got.Message)
+
+	ctx, cancel = context.WithTimeout(invocation(t, s.key), 50*time.Millisecond)
+	defer cancel()
+	got = classified(t, s.queue.Send(ctx, []string{"x"})[0])
+	assert.Equal(t, "Timeout", got.Code)
+	assert.Regexp(t, `^no answer from `+host(s.mnsServer)+` within \d+ms$`, got.Message)
+}
