@@ -3,8 +3,8 @@
 //
 //	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -o bootstrap ./bootstrap
 //
-// Started anywhere else it says what it is, and exits with status 2; with -h it
-// tells its settings.
+// Started anywhere else it says what it is and exits with status 2; with -h it lists
+// its settings.
 package main
 
 import (
@@ -27,6 +27,7 @@ func main() {
 	err := function.Run(os.Getenv, os.Stdout)
 	fmt.Fprintln(os.Stderr, err)
 	if errors.Is(err, function.ErrOutsideFC) {
+		fmt.Fprintf(os.Stderr, "\n%s\n", function.Usage)
 		os.Exit(2)
 	}
 	os.Exit(1)

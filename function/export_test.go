@@ -161,10 +161,22 @@ func AccessKeyOf(ctx context.Context, fallback *AccessKey) (*AccessKey, error) {
 	return accessKeyOf(ctx, fallback)
 }
 
-func LimitMemory(megabytes int) { limitMemory(megabytes) }
+func FitInstance(megabytes int) { fitInstance(megabytes) }
 
 // NewTransport is the adapters' transport.
 func NewTransport(connections int) *http.Transport { return newTransport(connections, 0) }
+
+// Discovery is what the settings say about discovery.
+type Discovery struct {
+	BackupPlanIDs []string
+	SourceQueue   string
+	LookbackHours int
+}
+
+func ReadDiscovery(getenv func(string) string) (Discovery, error) {
+	s, err := readSettings(getenv)
+	return Discovery{s.backupPlanIDs, s.sourceQueue, s.lookbackHours}, err
+}
 
 // Assemble makes a handler of an environment, as Run does.
 func Assemble(getenv func(string) string, log io.Writer) (*handler.Handler, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/aliyun/fc-runtime-go-sdk/fc"
@@ -14,20 +15,13 @@ import (
 )
 
 // ErrOutsideFC says that the process was not started by Function Compute.
-var ErrOutsideFC = errors.New(`this is the increment-backup-download function for Alibaba Cloud Function Compute: it
-creates a DBS download task for each incremental backup set that a queue announces.
-Function Compute starts it (runtime go1, handler bootstrap); FC_RUNTIME_API is not set here.
+var ErrOutsideFC = errors.New("FC_RUNTIME_API is not set: only Function Compute can start this function")
 
-Try it on this machine, without a cloud account, from the project's folder:
-    go run ./tests/local
-Deploy it with Serverless Devs:
-    s deploy`)
-
-// largePayload is where the size of a payload begins to count in an instance of
-// 128 MB. A batch of 1,000 events is below it; the platform's limit is 32 MB.
+// largePayload is the size from which a payload counts in an instance of 128 MB. A
+// batch of 1,000 events is below it; the platform's limit is 32 MB.
 const largePayload = 4 << 20
 
-// Usage tells how the executable is started and set.
+// Usage says what the executable is, and how it is started and set.
 const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that creates a
 DBS download task for each incremental backup set that a queue announces.
 
@@ -41,10 +35,15 @@ are environment variables:
   CONCURRENCY              DBS calls in flight, 1 to 256; default 16
   MAX_REQUESTS_PER_SECOND  DBS calls started a second; default 0, no limit
   RESULT_ENCODING          raw or base64; default raw
+  BACKUP_PLAN_IDS          DBS backup plans to discover, with commas; default: none, discovery by hand only
+  SOURCE_QUEUE             MNS queue that takes what discovery finds; required with BACKUP_PLAN_IDS
+  LOOKBACK_HOURS           how far back discovery looks, 1 to 43800; default 72
   LOG_LEVEL                debug, info, warn or error; default info
 
 Try it on this machine, without a cloud account, from the project's folder:
-  go run ./tests/local`
+  go run ./tests/local
+Deploy it with Serverless Devs:
+  s deploy`
 
 // SettingsError says what is wrong with the environment, all of it.
 type SettingsError struct{ mistakes error }
@@ -55,16 +54,19 @@ func (e *SettingsError) Error() string {
 
 // Run starts the function and serves invocations for the life of the process, so
 // that it returns only with an error: [ErrOutsideFC] or a [*SettingsError]. It
-// writes its log to stdout, a JSON object a line.
+// writes its log to stdout, a JSON object a line; wrong settings too, so that a
+// search for errors finds them.
 func Run(getenv func(string) string, stdout io.Writer) error {
 	if getenv("FC_RUNTIME_API") == "" {
 		return ErrOutsideFC
 	}
 	s, err := readSettings(getenv)
 	if err != nil {
-		return &SettingsError{mistakes: err}
+		wrong := &SettingsError{mistakes: err}
+		slog.New(slog.NewJSONHandler(stdout, nil)).Error("wrong settings", "error", wrong.Error())
+		return wrong
 	}
-	limitMemory(s.memoryMB)
+	fitInstance(s.memoryMB)
 	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
 	h := assemble(s, log)
 	fc.Start(func(ctx context.Context, payload []byte) (handler.Summary, error) {
@@ -79,12 +81,23 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 	return errors.New("the Function Compute runtime returned")
 }
 
-// limitMemory makes the garbage collector keep within an instance of the given
-// size, of which a tenth is left for what the Go runtime does not count. Without a
-// size there is no limit.
-func limitMemory(megabytes int) {
-	if megabytes > 0 {
-		debug.SetMemoryLimit(int64(megabytes) << 20 / 10 * 9)
+// oneCPU is the memory, in megabytes, up to which an instance has at most one CPU:
+// Function Compute wants a gigabyte or more with each. See cpu and memorySize in
+// https://manual.serverless-devs.com/user-guide/aliyun/fc3/spec/
+const oneCPU = 1024
+
+// fitInstance makes the Go runtime keep within an instance of the given size. A
+// tenth of the memory is left for what the runtime does not count. With one CPU or
+// less, more than one running thread only takes time from the quota for idle
+// garbage collection workers and for handing goroutines over. Without a size, both
+// stay as they are.
+func fitInstance(megabytes int) {
+	if megabytes <= 0 {
+		return
+	}
+	debug.SetMemoryLimit(int64(megabytes) << 20 / 10 * 9)
+	if megabytes <= oneCPU {
+		runtime.GOMAXPROCS(1)
 	}
 }
 

@@ -24,24 +24,46 @@ type settings struct {
 	concurrency          int
 	maxRequestsPerSecond int
 	resultEncoding       events.Encoding
+	backupPlanIDs        []string
+	sourceQueue          string
+	lookbackHours        int
 	logLevel             slog.Level
-	memoryMB             int // of the instance; 0 where not known
+	memoryMB             int // of the instance; 0 if unknown
 	fallback             *accessKey
 }
 
-// Bounds of the numbers. The trigger's batches end at 10,000 events.
+// Bounds of the numbers. The trigger's batches end at 10,000 events. DBS keeps a
+// backup set for 1,825 days at most: see
+// https://www.alibabacloud.com/help/en/dbs/use-cases/retain-minimal-backup-sets
 const (
-	defaultConcurrency = 16
-	maxConcurrency     = 256
-	maxRate            = 10_000
+	defaultConcurrency   = 16
+	maxConcurrency       = 256
+	maxRate              = 10_000
+	defaultLookbackHours = 72
+	maxLookbackHours     = 1825 * 24 // 43,800
+	maxQueueName         = 120
+	maxBackupPlanID      = 64
 )
 
-// isQueueName reports whether a name may be one of MNS, which says that it starts
-// with a letter and takes up to 256 of them; older queues start with a digit too. It
-// keeps a name from changing the request path.
+// isQueueName reports whether a name may be one of MNS: it starts with a letter or a
+// digit, and has at most 120 letters, digits and hyphens. See
+// https://www.alibabacloud.com/help/en/mns/product-overview/limits and
+// https://www.alibabacloud.com/help/en/mns/developer-reference/queue-queue
+//
+// The check keeps a name from changing the request path as well.
 func isQueueName(name string) bool {
-	return name != "" && len(name) <= 256 && name[0] != '-' && !strings.ContainsFunc(name, func(c rune) bool {
-		return c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	return name != "" && len(name) <= maxQueueName && name[0] != '-' && onlyAlphanumeric(name, "-")
+}
+
+// isBackupPlanID reports whether DBS may have given an ID such as dbsqdss5tmh0001.
+// No page says which characters it has.
+func isBackupPlanID(id string) bool {
+	return id != "" && len(id) <= maxBackupPlanID && onlyAlphanumeric(id, "-_")
+}
+
+func onlyAlphanumeric(s, others string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && !strings.ContainsRune(others, c)
 	})
 }
 
@@ -62,6 +84,8 @@ func readSettings(getenv func(string) string) (settings, error) {
 		maxRequestsPerSecond: r.number("MAX_REQUESTS_PER_SECOND", 0, 0, maxRate),
 		resultEncoding: events.Encoding(r.oneOf("RESULT_ENCODING", string(events.EncodingRaw),
 			[]string{string(events.EncodingRaw), string(events.EncodingBase64)})),
+		backupPlanIDs: r.backupPlanIDs("BACKUP_PLAN_IDS"),
+		lookbackHours: r.number("LOOKBACK_HOURS", defaultLookbackHours, 1, maxLookbackHours),
 		fallback: &accessKey{
 			id:     getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"),
 			secret: getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
@@ -70,6 +94,13 @@ func readSettings(getenv func(string) string) (settings, error) {
 	}
 	if s.resultQueue != "" && s.resultQueue == s.deadLetterQueue {
 		r.wrong("DEAD_LETTER_QUEUE is %q like RESULT_QUEUE: name two different queues", s.deadLetterQueue)
+	}
+	// Discovery by hand needs the queue too, unless it is a dry run.
+	if getenv("SOURCE_QUEUE") != "" || getenv("BACKUP_PLAN_IDS") != "" {
+		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes the backup sets of BACKUP_PLAN_IDS")
+	}
+	if q := s.sourceQueue; q != "" && (q == s.resultQueue || q == s.deadLetterQueue) {
+		r.wrong("SOURCE_QUEUE is %q like RESULT_QUEUE or DEAD_LETTER_QUEUE: what is published would come back as an event", q)
 	}
 
 	mnsDefault, dbsDefault := "", ""
@@ -88,8 +119,10 @@ func readSettings(getenv func(string) string) (settings, error) {
 	// Function Compute sets the size; without it the Go default, no limit, stays.
 	s.memoryMB, _ = strconv.Atoi(getenv("FC_FUNCTION_MEMORY_SIZE"))
 
-	// The Alibaba Cloud SDKs print requests, with Authorization and the security
-	// token, when this variable names them.
+	// If this variable names one, an Alibaba Cloud SDK prints each request, with
+	// Authorization and the security token: tea/tea.go, dara/core.go of
+	// alibabacloud-go/tea v1.5.3, credentials/internal/http/http.go of credentials-go
+	// v1.4.14.
 	for name := range strings.SplitSeq(getenv("DEBUG"), ",") {
 		if slices.Contains([]string{"dara", "tea", "credential"}, name) {
 			r.wrong("DEBUG names %q, which makes the SDK print credentials: remove it", name)
@@ -98,7 +131,10 @@ func readSettings(getenv func(string) string) (settings, error) {
 	return s, errors.Join(r.mistakes...)
 }
 
-// dbsHost returns the endpoint of DBS in a region. Some regions share one.
+// dbsHost returns the endpoint of DBS in a region. Some regions share one: see the
+// endpoint map of the official SDKs, such as dbs-20190306/src/client.ts of
+// aliyun/alibabacloud-typescript-sdk. They have cn-zhangjiakou among those, other
+// tables do not: unverified, and what DBS_ENDPOINT is for.
 func dbsHost(region string) string {
 	switch region {
 	case "cn-hangzhou", "cn-beijing", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "cn-hongkong", "us-west-1", "us-east-1",
@@ -124,11 +160,34 @@ func (r *settingsReader) queue(name, meaning string) string {
 	case value == "":
 		r.wrong("%s is not set: name %s", name, meaning)
 	case !isQueueName(value):
-		r.wrong("%s is %.300q: a queue name has letters, digits and hyphens, at most 256", name, value)
+		r.wrong("%s is %.300q: a queue name has at most %d letters, digits and hyphens", name, value, maxQueueName)
 	default:
 		return value
 	}
 	return ""
+}
+
+// backupPlanIDs reads a list with commas.
+func (r *settingsReader) backupPlanIDs(name string) []string {
+	value := r.getenv(name)
+	if value == "" {
+		return nil
+	}
+	var ids []string
+	for id := range strings.SplitSeq(value, ",") {
+		switch id = strings.TrimSpace(id); {
+		case id == "":
+			r.wrong("%s is %.300q: an entry is empty", name, value)
+			return nil
+		case !isBackupPlanID(id):
+			r.wrong("%s has %.300q: an ID has at most %d letters, digits, hyphens and underscores", name, id, maxBackupPlanID)
+		case slices.Contains(ids, id):
+			r.wrong("%s names %q twice", name, id)
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (r *settingsReader) number(name string, unset, low, high int) int {
@@ -154,7 +213,7 @@ func (r *settingsReader) oneOf(name, unset string, values []string) string {
 	return value
 }
 
-// endpoint reads a URL; a path is taken where the service can stand behind one.
+// endpoint reads a URL, which may have a path only if the service can be under one.
 func (r *settingsReader) endpoint(name, unset, needs string, path bool) *url.URL {
 	value := r.getenv(name)
 	if value == "" {
@@ -181,7 +240,7 @@ func (r *settingsReader) endpoint(name, unset, needs string, path bool) *url.URL
 	return nil
 }
 
-// redacted hides what stands where a URL has its password.
+// redacted hides the part of a URL that may hold a password.
 func redacted(value string) string {
 	if at := strings.LastIndexByte(value, '@'); at >= 0 {
 		return "***" + value[at:]

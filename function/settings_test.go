@@ -1,9 +1,12 @@
 package function_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -47,9 +50,11 @@ func TestSettings_Defaults(t *testing.T) {
 		DeadLetterQueue: "dead-letters",
 	}, targets(t))
 	for region, host := range map[string]string{
-		"cn-hangzhou": "dbs-api.cn-hangzhou.aliyuncs.com", "us-east-1": "dbs-api.cn-hangzhou.aliyuncs.com",
+		"cn-hangzhou":           "dbs-api.cn-hangzhou.aliyuncs.com",
+		"us-east-1":             "dbs-api.cn-hangzhou.aliyuncs.com",
 		"cn-shenzhen-finance-1": "dbs-api.cn-hangzhou.aliyuncs.com",
-		"cn-zhangjiakou":        "dbs-api.cn-zhangjiakou.aliyuncs.com", "eu-central-1": "dbs-api.eu-central-1.aliyuncs.com",
+		"cn-zhangjiakou":        "dbs-api.cn-zhangjiakou.aliyuncs.com",
+		"eu-central-1":          "dbs-api.eu-central-1.aliyuncs.com",
 	} {
 		assert.Equal(t, "https://"+host, targets(t, "FC_REGION="+region).DBSEndpoint)
 	}
@@ -64,21 +69,45 @@ func TestSettings_Accepted(t *testing.T) {
 	assert.Equal(t, "https://mns", targets(t, "MNS_ENDPOINT=https://mns", "FC_ACCOUNT_ID=").MNSEndpoint)
 }
 
-func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
+func TestSettings_Discovery(t *testing.T) {
 	for name, c := range map[string]struct {
 		environment []string
-		says        []string
+		want        function.Discovery
+	}{
+		"none":                                   {nil, function.Discovery{LookbackHours: 72}},
+		"one plan":                               {[]string{"BACKUP_PLAN_IDS=dbsqdss5tmh0001", "SOURCE_QUEUE=events"}, function.Discovery{[]string{"dbsqdss5tmh0001"}, "events", 72}},
+		"two, space":                             {[]string{"BACKUP_PLAN_IDS= a-1 ,\tB_2 ", "SOURCE_QUEUE=events"}, function.Discovery{[]string{"a-1", "B_2"}, "events", 72}},
+		"the queue alone, for discovery by hand": {[]string{"SOURCE_QUEUE=events"}, function.Discovery{nil, "events", 72}},
+		"the longest": {[]string{"BACKUP_PLAN_IDS=" + strings.Repeat("x", 64), "SOURCE_QUEUE=" + strings.Repeat("q", 120), "LOOKBACK_HOURS=43800"},
+			function.Discovery{[]string{strings.Repeat("x", 64)}, strings.Repeat("q", 120), 43800}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := function.ReadDiscovery(environment(c.environment...))
+			require.NoError(t, err)
+			assert.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
+	plans := func(ids string, more ...string) []string {
+		return append([]string{"BACKUP_PLAN_IDS=" + ids, "SOURCE_QUEUE=events"}, more...)
+	}
+	for name, c := range map[string]struct {
+		environment []string
+		mistakes    []string // each a line of its own
 	}{
 		"no queue":               {[]string{"RESULT_QUEUE="}, []string{"RESULT_QUEUE is not set"}},
 		"no dead-letter queue":   {[]string{"DEAD_LETTER_QUEUE="}, []string{"DEAD_LETTER_QUEUE is not set"}},
 		"one queue for both":     {[]string{"DEAD_LETTER_QUEUE=results"}, []string{"two different queues"}},
 		"a path as a queue":      {[]string{"RESULT_QUEUE=../x"}, []string{`RESULT_QUEUE is "../x"`}},
-		"http to another host":   {[]string{"MNS_ENDPOINT=http://mns.example.com"}, []string{"MNS_ENDPOINT", "loopback"}},
-		"http to a name like it": {[]string{"DBS_ENDPOINT=http://127.0.0.1.example.com"}, []string{"DBS_ENDPOINT", "loopback"}},
-		"no scheme":              {[]string{"DBS_ENDPOINT=dbs-api.cn-hangzhou.aliyuncs.com"}, []string{"DBS_ENDPOINT", "give a URL"}},
-		"another scheme":         {[]string{"DBS_ENDPOINT=ftp://x"}, []string{"DBS_ENDPOINT", "give a URL"}},
-		"no URL":                 {[]string{"MNS_ENDPOINT=https://%zz"}, []string{"MNS_ENDPOINT", "give a URL"}},
-		"no host":                {[]string{"MNS_ENDPOINT=https://:443"}, []string{"MNS_ENDPOINT", "give a URL"}},
+		"a queue name too long":  {[]string{"RESULT_QUEUE=" + strings.Repeat("q", 121)}, []string{"at most 120 letters, digits and hyphens"}},
+		"http to another host":   {[]string{"MNS_ENDPOINT=http://mns.example.com"}, []string{`MNS_ENDPOINT is "http://mns.example.com": http:// is for loopback`}},
+		"http to a name like it": {[]string{"DBS_ENDPOINT=http://127.0.0.1.example.com"}, []string{"http:// is for loopback"}},
+		"no scheme":              {[]string{"DBS_ENDPOINT=dbs-api.cn-hangzhou.aliyuncs.com"}, []string{"give a URL"}},
+		"another scheme":         {[]string{"DBS_ENDPOINT=ftp://x"}, []string{"give a URL"}},
+		"no URL":                 {[]string{"MNS_ENDPOINT=https://%zz"}, []string{"give a URL"}},
+		"no host":                {[]string{"MNS_ENDPOINT=https://:443"}, []string{"give a URL"}},
 		"a query":                {[]string{"MNS_ENDPOINT=https://x?y=z"}, []string{"without user, query and fragment"}},
 		"an empty query":         {[]string{"MNS_ENDPOINT=https://x?"}, []string{"without user, query and fragment"}},
 		"a path for DBS":         {[]string{"DBS_ENDPOINT=https://x/y"}, []string{"without a path"}},
@@ -88,51 +117,102 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		"negative rate":          {[]string{"MAX_REQUESTS_PER_SECOND=-1"}, []string{"MAX_REQUESTS_PER_SECOND"}},
 		"encoding":               {[]string{"RESULT_ENCODING=hex"}, []string{"raw, base64"}},
 		"log level":              {[]string{"LOG_LEVEL=loud"}, []string{"debug, info, warn, error"}},
-		"no region":              {[]string{"FC_REGION="}, []string{"MNS_ENDPOINT", "DBS_ENDPOINT", "FC_REGION"}},
+		"no region":              {[]string{"FC_REGION="}, []string{"MNS_ENDPOINT is not set, and its default needs FC_ACCOUNT_ID and FC_REGION", "DBS_ENDPOINT"}},
 		"an SDK's debug output":  {[]string{"DEBUG=x,dara"}, []string{`DEBUG names "dara"`}},
-		"all at once": {[]string{"RESULT_QUEUE=", "DEAD_LETTER_QUEUE=", "MNS_ENDPOINT=http://x", "DBS_ENDPOINT=x", "BACKUP_SET_DATA_FORMAT=x", "CONCURRENCY=0", "RESULT_ENCODING=x", "LOG_LEVEL=x", "MAX_REQUESTS_PER_SECOND=x"},
-			[]string{"RESULT_QUEUE", "DEAD_LETTER_QUEUE", "MNS_ENDPOINT", "DBS_ENDPOINT", "BACKUP_SET_DATA_FORMAT", "CONCURRENCY", "RESULT_ENCODING", "LOG_LEVEL", "MAX_REQUESTS_PER_SECOND"}},
+
+		"plans without a queue":      {[]string{"BACKUP_PLAN_IDS=a"}, []string{"SOURCE_QUEUE is not set"}},
+		"results come back":          {plans("a", "SOURCE_QUEUE=results"), []string{"would come back as an event"}},
+		"dead letters come back":     {plans("a", "SOURCE_QUEUE=dead-letters"), []string{"would come back as an event"}},
+		"so too without plans":       {[]string{"SOURCE_QUEUE=results"}, []string{"would come back as an event"}},
+		"a wrong source queue":       {plans("a", "SOURCE_QUEUE=a/b"), []string{`SOURCE_QUEUE is "a/b"`}},
+		"an empty plan":              {plans("a,,b"), []string{"BACKUP_PLAN_IDS is \"a,,b\": an entry is empty"}},
+		"only space":                 {plans(" "), []string{"an entry is empty"}},
+		"a comma at the end":         {plans("a,"), []string{"an entry is empty"}},
+		"a plan with a wrong letter": {plans("a,b/c,d e"), []string{`BACKUP_PLAN_IDS has "b/c"`, `BACKUP_PLAN_IDS has "d e"`}},
+		"a plan too long":            {plans(strings.Repeat("x", 65)), []string{"at most 64 letters"}},
+		"a plan twice":               {plans("a,b, a"), []string{`BACKUP_PLAN_IDS names "a" twice`}},
+		"no lookback":                {[]string{"LOOKBACK_HOURS=0"}, []string{`LOOKBACK_HOURS is "0": give a whole number from 1 to 43800`}},
+		"too long a lookback":        {[]string{"LOOKBACK_HOURS=43801"}, []string{"LOOKBACK_HOURS"}},
+
+		"all at once": {
+			[]string{"RESULT_QUEUE=", "DEAD_LETTER_QUEUE=", "MNS_ENDPOINT=http://x", "DBS_ENDPOINT=x", "BACKUP_SET_DATA_FORMAT=x",
+				"CONCURRENCY=0", "RESULT_ENCODING=x", "LOG_LEVEL=x", "MAX_REQUESTS_PER_SECOND=x", "BACKUP_PLAN_IDS=?", "LOOKBACK_HOURS=x"},
+			[]string{"RESULT_QUEUE", "DEAD_LETTER_QUEUE", "MNS_ENDPOINT", "DBS_ENDPOINT", "BACKUP_SET_DATA_FORMAT",
+				"CONCURRENCY", "RESULT_ENCODING", "LOG_LEVEL", "MAX_REQUESTS_PER_SECOND", "BACKUP_PLAN_IDS has", "LOOKBACK_HOURS", "SOURCE_QUEUE"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := function.Run(environment(c.environment...), io.Discard)
+			var stdout bytes.Buffer
+			err := function.Run(environment(c.environment...), &stdout)
 			var wrong *function.SettingsError
 			require.ErrorAs(t, err, &wrong)
-			for _, text := range c.says {
-				assert.Contains(t, err.Error(), text)
+			for _, mistake := range c.mistakes {
+				assert.Contains(t, err.Error(), mistake)
 			}
-			if name != "all at once" && name != "no region" {
-				assert.Equal(t, 1, strings.Count(err.Error(), "\n"), err.Error())
-			}
+			assert.Equal(t, len(c.mistakes), strings.Count(err.Error(), "\n"), err.Error())
+
+			// A search of the log for errors finds it.
+			var line struct{ Level, Msg, Error string }
+			require.NoError(t, json.Unmarshal(stdout.Bytes(), &line), "one JSON line")
+			assert.Equal(t, "ERROR", line.Level)
+			assert.Equal(t, "wrong settings", line.Msg)
+			assert.Equal(t, err.Error(), line.Error)
 		})
 	}
-	t.Run("and tells no password", func(t *testing.T) {
+	t.Run("and hides passwords", func(t *testing.T) {
 		err := function.Run(environment("MNS_ENDPOINT=htt://user:hunter2@x", "DBS_ENDPOINT=https://user:hunter2@x"), io.Discard)
 		assert.NotContains(t, err.Error(), "hunter2")
 	})
 }
 
-func TestLimitMemory_FollowsTheInstance(t *testing.T) {
-	before := debug.SetMemoryLimit(-1)
-	defer debug.SetMemoryLimit(before)
-	function.LimitMemory(0)
-	assert.Equal(t, before, debug.SetMemoryLimit(-1))
-	function.LimitMemory(128)
-	limit := debug.SetMemoryLimit(-1)
-	assert.Less(t, limit, int64(128<<20))
-	assert.Greater(t, limit, int64(100<<20))
+func TestFitInstance_KeepsWithinTheInstance(t *testing.T) {
+	memory, procs := debug.SetMemoryLimit(-1), runtime.GOMAXPROCS(0)
+	defer func() {
+		debug.SetMemoryLimit(memory)
+		runtime.GOMAXPROCS(procs)
+	}()
+	for megabytes, want := range map[int]struct {
+		memory int64
+		procs  int
+	}{
+		0:    {memory, 4},
+		128:  {120_795_950, 1},
+		1024: {966_367_638, 1},
+		1088: {1_026_765_612, 4},
+	} {
+		debug.SetMemoryLimit(memory)
+		runtime.GOMAXPROCS(4)
+		function.FitInstance(megabytes)
+		assert.InDelta(t, want.memory, debug.SetMemoryLimit(-1), 10, megabytes)
+		assert.Equal(t, want.procs, runtime.GOMAXPROCS(0), megabytes)
+	}
 }
 
-func TestRun_OutsideFunctionComputeSaysWhatItIs(t *testing.T) {
+func TestRun_OutsideFunctionComputeIsAnErrorOfItsOwn(t *testing.T) {
 	err := function.Run(environment("FC_RUNTIME_API="), io.Discard)
 	require.ErrorIs(t, err, function.ErrOutsideFC)
-	assert.Contains(t, err.Error(), "go run ./tests/local")
+}
+
+func TestUsage_NamesEverySetting(t *testing.T) {
+	var asked []string
+	_, err := function.ReadDiscovery(func(name string) string {
+		if !strings.HasPrefix(name, "FC_") && !strings.HasPrefix(name, "ALIBABA_CLOUD_") && name != "DEBUG" {
+			asked = append(asked, name)
+		}
+		return "x"
+	})
+	require.Error(t, err)
+	for _, name := range asked {
+		assert.Contains(t, function.Usage, "\n  "+name+" ")
+	}
 }
 
 func TestAccessKey_PrintsNoSecret(t *testing.T) {
 	key := function.NewAccessKey("id", "hush-secret", "hush-token")
 	nested := struct{ key *function.AccessKey }{key}
-	for _, text := range []string{fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s", key, key, key, key), fmt.Sprintf("%v %+v %#v", *key, *key, *key),
-		fmt.Sprintf("%v %+v %#v", nested, nested, nested), fmt.Sprintf("%v %+v", function.NewDBS("https://x", 1, key), function.NewQueue("https://x", "q", key))} {
+	for _, text := range []string{fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s", key, key, key, key),
+		fmt.Sprintf("%v %+v %#v", *key, *key, *key), fmt.Sprintf("%v %+v %#v", nested, nested, nested),
+		fmt.Sprintf("%v %+v", function.NewDBS("https://x", 1, key), function.NewQueue("https://x", "q", key))} {
 		assert.NotContains(t, text, "hush")
 	}
 }
