@@ -1,0 +1,266 @@
+package function_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/function"
+	"increment-backup-download/handler"
+	"increment-backup-download/tests/standin"
+)
+
+func testdata(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", "dbs", name))
+	require.NoError(t, err)
+	return content
+}
+
+// The parameters of both operations, sent as the documentation has them.
+func TestLists_AskForAPage(t *testing.T) {
+	type asked struct {
+		action string
+		query  map[string]string
+	}
+	start, end := time.UnixMilli(1570701361528), time.UnixMilli(1570701361600)
+	for name, c := range map[string]struct {
+		answer string
+		ask    func(function.DBS) error
+		want   asked
+	}{
+		"backup sets": {"backup-sets.json", func(dbs function.DBS) error {
+			_, err := dbs.BackupSets(t.Context(), handler.BackupSetQuery{BackupPlanID: "dbsqdss5tmh****", PageNum: 7, Start: start, End: end})
+			return err
+		}, asked{"DescribeIncrementBackupList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "7", "PageSize": "100",
+			"StartTimestamp": "1570701361528", "EndTimestamp": "1570701361600"}}},
+		"download tasks": {"download-tasks.json", func(dbs function.DBS) error {
+			_, err := dbs.DownloadTasks(t.Context(), "dbsqdss5tmh****", 0)
+			return err
+		}, asked{"DescribeBackupSetDownloadTaskList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "0", "PageSize": "100"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got asked
+			server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				got.action = r.Header.Get("X-Acs-Action")
+				got.query = map[string]string{}
+				for name, values := range maps.All(r.URL.Query()) {
+					got.query[name] = strings.Join(values, " and ")
+				}
+				_, _ = w.Write(testdata(t, c.answer))
+			}))
+			require.NoError(t, err)
+			defer server.Close()
+			require.NoError(t, c.ask(function.NewDBS(server.URL, 1, function.NewAccessKey("id", "secret", ""))))
+			assert.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestLists_OfficialSamples(t *testing.T) {
+	sets, err := function.ReadBackupSets(200, testdata(t, "backup-sets.json"))
+	require.NoError(t, err)
+	require.Len(t, sets.Sets, 1)
+	item := sets.Sets[0].Item
+	assert.Equal(t, handler.BackupSetPage{Totals: handler.Totals{Pages: 1, Elements: 1}, Sets: []handler.BackupSet{{
+		BackupSetJobID: "1hv5g9wk4****", BackupSetID: "mysql-bin.00****", BackupStatus: "FILLING",
+		StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC(),
+		ExpiredTime: time.UnixMilli(1711506719000).UTC(), Item: item,
+	}}}, sets)
+	assert.JSONEq(t, `{"EndTime":1648434713000,"BackupSetExpiredTime":1711506719000,"StartTime":1648433764000,
+		"StorageMethod":"Standard","BackupSetJobId":"1hv5g9wk4****","BackupSetId":"mysql-bin.00****","BackupStatus":"FILLING",
+		"SourceEndpointIpPort":"172.1XX.103.1:4XXX","BackupSize":18535}`, string(item), "the item is as DBS gave it")
+
+	tasks, err := function.ReadDownloadTasks(200, testdata(t, "download-tasks.json"))
+	require.NoError(t, err)
+	assert.Equal(t, handler.DownloadTaskPage{Totals: handler.Totals{Pages: 1, Elements: 1}, Tasks: []handler.DownloadTask{{
+		ID: "urxgrxt7****", BackupSetID: "1h7za2yws****", BackupSetCode: "mysql-bin.00XXXX", JobType: "cbs_backup_sub_cont",
+		Status: "finish", CreateTime: time.UnixMilli(1642044001000).UTC(),
+	}}}, tasks)
+}
+
+func TestLists_WhatIsAList(t *testing.T) {
+	const row = `{"BackupSetJobId":"j","BackupSetId":"s"}`
+	list := func(more string) string { return `{"Success":true,"TotalPages":3,"TotalElements":250` + more + `}` }
+	type want struct {
+		rows   int
+		totals handler.Totals
+	}
+	for name, c := range map[string]struct {
+		body string
+		want want
+	}{
+		"one row":           {list(`,"Items":{"IncrementBackupFile":[` + row + `]}`), want{1, handler.Totals{Pages: 3, Elements: 250}}},
+		"an array itself":   {list(`,"Items":[` + row + `, ` + row + ` ]`), want{2, handler.Totals{Pages: 3, Elements: 250}}},
+		"no Items":          {list(``), want{0, handler.Totals{Pages: 3, Elements: 250}}},
+		"Items null":        {list(`,"Items":null`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
+		"Items empty":       {list(`,"Items":{ }`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
+		"the array is null": {list(`,"Items":{"IncrementBackupFile":null}`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
+		"the array empty":   {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
+		"all as text":       {`{"Success":"true","TotalPages":"0","TotalElements":" 12 ","Items":[]}`, want{0, handler.Totals{Elements: 12}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page, err := function.ReadBackupSets(200, []byte(c.body))
+			require.NoError(t, err)
+			assert.Equal(t, c.want, want{len(page.Sets), page.Totals})
+		})
+	}
+
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		want   verdict
+	}{
+		"no totals":         {200, `{"Success":true,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"no TotalElements":  {200, `{"Success":true,"TotalPages":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"totals in words":   {200, `{"Success":true,"TotalPages":"one","TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"totals below 0":    {200, `{"Success":true,"TotalPages":-1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"totals null":       {200, `{"Success":true,"TotalPages":null,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"another array":     {200, list(`,"Items":{"FullBackupFile":[` + row + `]}`), verdict{code: "NotAnAnswer"}},
+		"Items is text":     {200, list(`,"Items":"[]"`), verdict{code: "NotAnAnswer"}},
+		"a row for rows":    {200, list(`,"Items":{"IncrementBackupFile":` + row + `}`), verdict{code: "NotAnAnswer"}},
+		"a row is no row":   {200, list(`,"Items":[` + row + `,"x"]`), verdict{code: "NotAnAnswer"}},
+		"a row is null":     {200, list(`,"Items":[null]`), verdict{code: "NotAnAnswer"}},
+		"Success absent":    {200, `{"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"Success false":     {200, `{"Success":false,"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"an unknown plan":   {200, `{"Success":false,"ErrCode":"InvalidParameterValid"}`, verdict{kind: permanent, code: "InvalidParameterValid"}},
+		"cut off":           {200, strings.TrimSuffix(list(`,"Items":[]`), "}"), verdict{code: "NotAnAnswer"}},
+		"empty":             {200, ``, verdict{code: "NotAnAnswer"}},
+		"a list with a 403": {403, list(`,"Items":[]`), verdict{kind: fault, code: "NoCode"}},
+		"a list with a 302": {302, list(`,"Items":[]`), verdict{code: "NotAnAnswer"}},
+		"a page":            {200, `<html></html>`, verdict{code: "NotAnAnswer"}},
+		"forbidden":         {403, `{"Code":"Request.Forbidden"}`, verdict{kind: fault, code: "Request.Forbidden"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page, err := function.ReadBackupSets(c.status, []byte(c.body))
+			assert.Equal(t, c.want, verdictOf(t, err))
+			assert.Empty(t, page)
+			_, err = function.ReadDownloadTasks(c.status, []byte(c.body))
+			assert.Equal(t, c.want.code, classified(t, err).Code)
+		})
+	}
+}
+
+func TestLists_FieldsOfOtherTypesAreReadLoosely(t *testing.T) {
+	page, err := function.ReadBackupSets(200, []byte(`{"Success":true,"TotalPages":1,"TotalElements":3,"Items":[
+		{"BackupSetJobId":17,"BackupSetId":"x","StartTime":"1648433764000","EndTime":1.648434713e12,"BackupSetExpiredTime":0},
+		{"BackupSetJobId":null,"BackupSetId":{},"BackupStatus":[],"StartTime":"soon","EndTime":null,"BackupSetExpiredTime":true},
+		{}]}`))
+	require.NoError(t, err)
+	for i := range page.Sets {
+		assert.True(t, json.Valid(page.Sets[i].Item))
+		page.Sets[i].Item = nil
+	}
+	assert.Equal(t, []handler.BackupSet{
+		{BackupSetJobID: "17", BackupSetID: "x", StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC()},
+		{}, {},
+	}, page.Sets)
+}
+
+// Links to backups are signed, and never leave the adapter.
+func TestLists_NoDownloadURLIsKept(t *testing.T) {
+	page, err := function.ReadBackupSets(200, []byte(`{"Success":true,"TotalPages":1,"TotalElements":1,"Items":[{
+		"BackupSetJobId":"j", "BackupSetDownloadInternetUrl":"//hush", "URL":"//hush", "dOWNLOADuRL" : {"a":"//hush"},
+		"BackupSetDownloadIntranetUr\u006c":"//hush", "Nested":[{"Url":"//hush","kept":[1, 2, {}]},[]], "Curly":"kept", "\"":"\"]}"
+	}]}`))
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"BackupSetJobId":"j","Nested":[{"kept":[1,2,{}]},[]],"Curly":"kept","\"":"\"]}"}`, string(page.Sets[0].Item))
+
+	tasks, err := function.ReadDownloadTasks(200, testdata(t, "download-tasks.json"))
+	require.NoError(t, err)
+	assert.NotContains(t, fmt.Sprintf("%+v", tasks), "hush")
+
+	// Nor if the answer is refused.
+	for _, body := range []string{
+		strings.Replace(string(testdata(t, "download-tasks.json")), `"Success":true`, `"Success":false`, 1),
+		strings.Replace(string(testdata(t, "download-tasks.json")), `"TotalPages":1`, `"TotalPages":"//hush"`, 1),
+		strings.TrimSuffix(strings.TrimSpace(string(testdata(t, "download-tasks.json"))), "}"),
+	} {
+		_, err := function.ReadDownloadTasks(200, []byte(body))
+		require.Error(t, err)
+		assert.NotContains(t, fmt.Sprintf("%v %+v", err, err), "hush")
+	}
+}
+
+// What is read by hand is what encoding/json reads.
+func FuzzReadBackupSets(f *testing.F) {
+	f.Add(testdata(f, "backup-sets.json"))
+	f.Add([]byte(`{"Success":true,"TotalPages":1,"TotalElements":1,"Items":[{"a":[{}," ] "],"b\u0075rl":1,"c":-1e3},{}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		page, err := function.ReadBackupSets(200, body)
+		if err != nil {
+			require.NotEmpty(t, classified(t, err).Code)
+			return
+		}
+		envelope, ok := decoded(t, body).(map[string]any)
+		require.True(t, ok)
+		rows, _ := envelope["Items"].([]any)
+		if object, ok := envelope["Items"].(map[string]any); ok {
+			rows, _ = object["IncrementBackupFile"].([]any)
+		}
+		require.Len(t, page.Sets, len(rows))
+		for i, set := range page.Sets {
+			require.Equal(t, pruned(rows[i]), decoded(t, set.Item))
+		}
+	})
+}
+
+func decoded(t *testing.T, document []byte) (value any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(document))
+	decoder.UseNumber() // some numbers fit into no float
+	require.NoError(t, decoder.Decode(&value))
+	return value
+}
+
+// pruned is a value without the members whose names end with "url".
+func pruned(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		for name, member := range v {
+			if len(name) >= 3 && strings.EqualFold(name[len(name)-3:], "url") {
+				delete(v, name)
+			} else {
+				v[name] = pruned(member)
+			}
+		}
+	case []any:
+		for i := range v {
+			v[i] = pruned(v[i])
+		}
+	}
+	return value
+}
+
+func BenchmarkDownloadTasks(b *testing.B) {
+	row := string(testdata(b, "download-tasks.json"))
+	row = row[strings.Index(row, "[")+1 : strings.LastIndex(row, "]")]
+	body := `{"Success":true,"TotalPages":1000,"TotalElements":100000,"Items":{"BackupSetDownloadTaskDetail":[` +
+		strings.Repeat(row+",", 99) + row + `]}}`
+	server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		_, _ = io.WriteString(w, body)
+	}))
+	require.NoError(b, err)
+	defer server.Close()
+	dbs := function.NewDBS(server.URL, 1, function.NewAccessKey("id", "secret", ""))
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		page, err := dbs.DownloadTasks(b.Context(), "plan", 0)
+		if err != nil || len(page.Tasks) != 100 {
+			b.Fatal(err, len(page.Tasks))
+		}
+	}
+}
