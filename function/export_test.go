@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"time"
 
+	mns "github.com/aliyun/aliyun-mns-go-sdk"
+
 	"increment-backup-download/handler"
 )
 
@@ -147,6 +149,8 @@ func CanonicalQuery(namesAndValues ...string) string {
 }
 
 func MNSBody(message any) ([]byte, error) { return mnsBody(message) }
+
+func MNSBatchAnswer(answer string) ([]mns.BatchMessageSendEntry, bool) { return mnsBatchAnswer(answer) }
 
 func SignMNS(method, digest, contentType, date, resource, secret string) string {
 	return mnsSignature(method, digest, contentType, date, mnsVersion, resource, secret)

@@ -198,6 +198,53 @@ func TestMNSBody_IsTheXMLOfTheSDK(t *testing.T) {
 	})
 }
 
+// What is read by hand is what the SDK's types read.
+func FuzzMNSBatchAnswer(f *testing.F) {
+	const entry = "<Message>\n  <MessageBodyMD5>MD5</MessageBodyMD5><MessageId>ID</MessageId></Message>"
+	for _, answer := range []string{
+		`<?xml version="1.0" ?><Messages xmlns="http://mns.aliyuncs.com/doc/v1">` + entry + entry + `</Messages>`,
+		`<?xml version="1.0" encoding="UTF-8"?>` + "\n<Messages>" + entry + "</Messages>\n",
+		`<Messages xmlns="x"><Message><ErrorCode>e</ErrorCode><ErrorMessage>m</ErrorMessage></Message></Messages>`,
+		`<Messages><Message><MessageId>&#34;<![CDATA[x]]></MessageId></Message></Messages><Messages/>`,
+	} {
+		f.Add(answer)
+	}
+	f.Fuzz(func(t *testing.T, answer string) {
+		entries, ok := function.MNSBatchAnswer(answer)
+		if !ok {
+			return
+		}
+		var want mnssdk.BatchMessageSendResponse
+		require.NoError(t, xml.Unmarshal([]byte(answer), &want))
+		for i := range want.Messages {
+			want.Messages[i].XMLName = xml.Name{}
+		}
+		require.Equal(t, want.Messages, entries)
+	})
+}
+
+func TestMNSBatchAnswer_ReadsTheUsualFormsItself(t *testing.T) {
+	const entry = `<Message><MessageBodyMD5>MD5</MessageBodyMD5><MessageId>ID</MessageId></Message>`
+	for name, c := range map[string]struct {
+		answer  string
+		entries int
+	}{
+		"the service's":     {`<?xml version="1.0" ?><Messages xmlns="http://mns.aliyuncs.com/doc/v1">` + entry + entry + `</Messages>`, 2},
+		"with an encoding":  {`<?xml version="1.0" encoding="utf-8"?>` + "\n<Messages>\n" + entry + "\n</Messages>\n", 1},
+		"not errors":        {`<Messages><Message><ErrorCode>e</ErrorCode></Message></Messages>`, 0},
+		"not what is cut":   {`<Messages>` + entry, 0},
+		"not a second root": {`<Messages>` + entry + `</Messages><Messages></Messages>`, 0},
+		"not entities":      {`<Messages><Message><MessageId>&amp;</MessageId></Message></Messages>`, 0},
+		"not a page":        {`<html></html>`, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			entries, ok := function.MNSBatchAnswer(c.answer)
+			assert.Equal(t, c.entries > 0, ok)
+			assert.Len(t, entries, c.entries)
+		})
+	}
+}
+
 func TestQueue_NoPanicReachesTheCaller(t *testing.T) {
 	for _, q := range []handler.Queue{function.NewQueue("http://127.0.0.1:1", "", noKey), function.NewQueue("", "q", noKey)} {
 		answers := q.Send(invocation(t, standin.NewKey()), []string{"x"})
