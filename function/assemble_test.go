@@ -19,10 +19,12 @@ import (
 func TestAssembled_NothingGrowsOverAThousandInvocations(t *testing.T) {
 	s := start(t)
 	s.mns.AddQueue("dead-letters", mns.Defaults())
-	h, err := function.Assemble(environment("MNS_ENDPOINT="+s.mnsServer.URL, "DBS_ENDPOINT="+s.dbsServer.URL, "LOG_LEVEL=error"), io.Discard)
+	h, err := function.Assemble(environment("MNS_ENDPOINT="+s.mnsServer.URL, "DBS_ENDPOINT="+s.dbsServer.URL,
+		"LOG_LEVEL=error"), io.Discard)
 	require.NoError(t, err)
 	handle := func(round int) {
-		payload := fmt.Sprintf(`[{"messageId":"%d-1","messageBody":"{\"BackupSetJobId\":\"a\",\"BackupSetId\":\"b\"}"},{"messageId":"%d-2","messageBody":"x"}]`, round, round)
+		payload := fmt.Sprintf(`[{"messageId":"%d-1","messageBody":"{\"BackupSetJobId\":\"a\",\"BackupSetId\":\"b\"}"},
+			{"messageId":"%d-2","messageBody":"x"}]`, round, round)
 		_, err := h.Handle(invocation(t, s.key), "", []byte(payload))
 		require.NoError(t, err)
 	}
@@ -41,9 +43,12 @@ func TestAssembled_NothingGrowsOverAThousandInvocations(t *testing.T) {
 func TestAssembled_HandlesABatchThroughBothServices(t *testing.T) {
 	s := start(t)
 	s.mns.AddQueue("dead-letters", mns.Defaults())
-	h, err := function.Assemble(environment("MNS_ENDPOINT="+s.mnsServer.URL, "DBS_ENDPOINT="+s.dbsServer.URL, "RESULT_ENCODING=base64", "BACKUP_SET_DATA_FORMAT=JSON"), &bytes.Buffer{})
+	h, err := function.Assemble(environment("MNS_ENDPOINT="+s.mnsServer.URL, "DBS_ENDPOINT="+s.dbsServer.URL,
+		"RESULT_ENCODING=base64", "BACKUP_SET_DATA_FORMAT=JSON"), &bytes.Buffer{})
 	require.NoError(t, err)
-	summary, err := h.Handle(invocation(t, s.key), "", []byte(`[{"messageId":"1","messageBody":"{\"BackupSetJobId\":\"t4yh0g0g0001\",\"BackupSetId\":\"mysql-bin.000054\"}"},{"messageId":"2","messageBody":"x"}]`))
+	summary, err := h.Handle(invocation(t, s.key), "", []byte(`[
+		{"messageId":"1","messageBody":"{\"BackupSetJobId\":\"t4yh0g0g0001\",\"BackupSetId\":\"mysql-bin.000054\"}"},
+		{"messageId":"2","messageBody":"x"}]`))
 	require.NoError(t, err)
 	assert.Equal(t, 1, summary.Created)
 	assert.Equal(t, 1, summary.Failed)

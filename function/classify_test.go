@@ -173,7 +173,9 @@ func TestClassifyDBS_Codes(t *testing.T) {
 		"Param.NotFound":              {404, permanent, false},
 		"InvalidJobId":                {400, permanent, false},
 		"IdempotentParameterMismatch": {400, permanent, false},
-	}.check(t, function.DBSCodes(), func(f function.Failure) error { return function.ClassifyDBS(f, "Operation", noKey, bare) })
+	}.check(t, function.DBSCodes(), func(f function.Failure) error {
+		return function.ClassifyDBS(f, "Operation", noKey, bare)
+	})
 }
 
 func TestClassifyMNS_Codes(t *testing.T) {
@@ -202,7 +204,9 @@ func TestClassifyMNS_Codes(t *testing.T) {
 		"InvalidArgument":    {400, permanent, false},
 		"MalformedXML":       {400, permanent, false},
 		"InvalidQueryString": {400, permanent, false},
-	}.check(t, function.MNSCodes(), func(f function.Failure) error { return function.ClassifyMNS(f, "mns:SendMessage", noKey, bare) })
+	}.check(t, function.MNSCodes(), func(f function.Failure) error {
+		return function.ClassifyMNS(f, "mns:SendMessage", noKey, bare)
+	})
 
 	// Codes of operations that the function does not call have no row.
 	for _, code := range []string{"MessageNotExist", "QueueAlreadyExist", "ReceiptHandleError"} {
@@ -212,44 +216,43 @@ func TestClassifyMNS_Codes(t *testing.T) {
 }
 
 func TestClassify_HintsNameWhatToDo(t *testing.T) {
+	type failure = function.Failure
+	dbs := func(operation string, f failure) error { return function.ClassifyDBS(f, operation, noKey, bare) }
+	mns := func(action string, f failure) error { return function.ClassifyMNS(f, action, noKey, bare) }
 	for name, c := range map[string]struct {
 		err  error
 		says string
 	}{
 		"a list that is forbidden": {
-			function.ClassifyDBS(function.Failure{Status: 403, Code: "Request.Forbidden"}, "DescribeIncrementBackupList", noKey, bare),
+			dbs("DescribeIncrementBackupList", failure{Status: 403, Code: "Request.Forbidden"}),
 			"allow dbs:DescribeIncrementBackupList to the function's role (the role's policy in s.yaml)",
 		},
 		"a 403 with an unknown code": {
-			function.ClassifyDBS(function.Failure{Status: 403, Code: "New"}, "DescribeBackupSetDownloadTaskList", noKey, bare),
+			dbs("DescribeBackupSetDownloadTaskList", failure{Status: 403, Code: "New"}),
 			"allow dbs:DescribeBackupSetDownloadTaskList to the function's role",
 		},
 		"an endpoint without the operation": {
-			function.ClassifyDBS(function.Failure{Status: 404, Code: "InvalidApi.NotFound"}, "CreateIncrementBackupSetDownload", noKey, bare),
+			dbs("CreateIncrementBackupSetDownload", failure{Status: 404, Code: "InvalidApi.NotFound"}),
 			"does not serve dbs:CreateIncrementBackupSetDownload: check DBS_ENDPOINT",
 		},
 		"another clock": {
-			function.ClassifyDBS(function.Failure{Status: 400, Code: "InvalidTimeStamp.Expired"}, "Operation", noKey, bare), "clock",
+			dbs("Operation", failure{Status: 400, Code: "InvalidTimeStamp.Expired"}), "the clock of the instance is off",
 		},
 		"a page": {
-			function.ClassifyDBS(function.Failure{Status: 502, Foreign: true}, "Operation", noKey, bare),
-			"the answer is not one of DBS: check DBS_ENDPOINT",
+			dbs("Operation", failure{Status: 502, Foreign: true}), "the answer is not one of DBS: check DBS_ENDPOINT",
+		},
+		"DBS's own words for a wrong request": {
+			dbs("Operation", failure{Status: 400, Code: "InvalidParameter", Message: "its words"}), "its words",
 		},
 		"a page that is forbidden": {
-			function.ClassifyMNS(function.Failure{Status: 403, Foreign: true}, "mns:SendMessage", noKey, bare),
-			"the answer is not one of MNS: check MNS_ENDPOINT",
+			mns("mns:SendMessage", failure{Status: 403, Foreign: true}), "the answer is not one of MNS: check MNS_ENDPOINT",
 		},
 		"a queue that is denied": {
-			function.ClassifyMNS(function.Failure{Status: 403, Code: "AccessDenied"}, "mns:GetQueueAttributes", noKey, bare),
+			mns("mns:GetQueueAttributes", failure{Status: 403, Code: "AccessDenied"}),
 			"allow mns:GetQueueAttributes on queue results to the function's role (the role's policy in s.yaml)",
 		},
 		"a queue that is missing": {
-			function.ClassifyMNS(function.Failure{Status: 404, Code: "QueueNotExist"}, "mns:SendMessage", noKey, bare),
-			"queue results does not exist",
-		},
-		"DBS's own words for a wrong request": {
-			function.ClassifyDBS(function.Failure{Status: 400, Code: "InvalidParameter", Message: "its words"}, "Operation", noKey, bare),
-			"its words",
+			mns("mns:SendMessage", failure{Status: 404, Code: "QueueNotExist"}), "queue results does not exist",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,13 +267,15 @@ func TestClassify_ReadsTheWaitHintOfAThrottledAnswer(t *testing.T) {
 		header http.Header
 		want   time.Duration
 	}{
-		"none":         {"Throttling.User", nil, 0},
-		"user and API": {"Throttling.User", http.Header{"X-Ratelimit-User-Api": {"Limit:10,Remaining:0,TimeLeft:1500"}}, 1500 * time.Millisecond},
-		"user":         {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:20"}}, 20 * time.Millisecond},
+		"none": {"Throttling.User", nil, 0},
+		"user and API": {"Throttling.User",
+			http.Header{"X-Ratelimit-User-Api": {"Limit:10,Remaining:0,TimeLeft:1500"}}, 1500 * time.Millisecond},
+		"user": {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:20"}}, 20 * time.Millisecond},
 		"the longer one": {"Throttling.User",
 			http.Header{"X-Ratelimit-User": {"TimeLeft:20"}, "X-Ratelimit-User-Api": {"TimeLeft:30"}}, 30 * time.Millisecond},
-		"Retry-After":      {"Throttling.User", http.Header{"Retry-After": {"2"}}, 2 * time.Second},
-		"rubbish":          {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:soon"}, "Retry-After": {"-1"}}, 0},
+		"Retry-After": {"Throttling.User", http.Header{"Retry-After": {"2"}}, 2 * time.Second},
+		"rubbish": {"Throttling.User",
+			http.Header{"X-Ratelimit-User": {"TimeLeft:soon"}, "Retry-After": {"-1"}}, 0},
 		"a number too big": {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:99999999999999999999"}}, 0},
 		"not throttled": {"ServiceUnavailable",
 			http.Header{"X-Ratelimit-User-Api": {"TimeLeft:58000"}, "Retry-After": {"2"}}, 0},
@@ -282,7 +287,8 @@ func TestClassify_ReadsTheWaitHintOfAThrottledAnswer(t *testing.T) {
 		})
 	}
 	failure := function.Failure{Status: 429, Code: "TooManyRequests", Header: http.Header{"Retry-After": {"3"}}}
-	assert.Equal(t, 3*time.Second, classified(t, function.ClassifyMNS(failure, "mns:SendMessage", noKey, bare)).RetryAfter)
+	got := classified(t, function.ClassifyMNS(failure, "mns:SendMessage", noKey, bare))
+	assert.Equal(t, 3*time.Second, got.RetryAfter)
 }
 
 func TestClassify_HidesSecrets(t *testing.T) {

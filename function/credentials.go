@@ -32,14 +32,15 @@ func invocationOf(ctx context.Context) (invocation context.Context, requestID st
 	if !ok {
 		return ctx, ""
 	}
-	key := &accessKey{id: fc.Credentials.AccessKeyId, secret: fc.Credentials.AccessKeySecret, token: fc.Credentials.SecurityToken}
+	given := fc.Credentials
+	key := &accessKey{id: given.AccessKeyId, secret: given.AccessKeySecret, token: given.SecurityToken}
 	return context.WithValue(ctx, accessKeyInContext{}, key), fc.RequestID
 }
 
 // accessKeyOf returns the credentials of the invocation that ctx belongs to, or
 // the environment's if Function Compute gave it none. Those of the invocation
-// are fresh each time; the environment's date from the instance's start. The SDK's
-// default chain is not used: it blocks on the network, and races.
+// are fresh each time; the environment's date from the instance's start. The default
+// chain of credentials-go (v1.4.14) is not used: it blocks on the network, and races.
 func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
 	if key, ok := ctx.Value(accessKeyInContext{}).(*accessKey); ok && key.complete() {
 		return key, nil
@@ -59,7 +60,9 @@ func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
 // services do when they refuse a signature, or a link to a backup, which is
 // signed too.
 func (k *accessKey) redact(message string) string {
-	for _, telling := range []string{k.secret, k.token, "ignature=", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-"} {
+	for _, telling := range []string{
+		k.secret, k.token, "ignature=", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-",
+	} {
 		if telling != "" && strings.Contains(message, telling) {
 			return "(the message quotes the signed request and is withheld)"
 		}

@@ -54,7 +54,11 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 	got, err := function.AccessKeyOf(invocation(t, key), fallback)
 	require.NoError(t, err)
 	assert.Equal(t, function.NewAccessKey("ctx", "s", "t"), got)
-	for name, ctx := range map[string]context.Context{"no context": t.Context(), "none in it": invocation(t, standin.Key{}), "half in it": invocation(t, standin.Key{ID: "ctx"})} {
+	for name, ctx := range map[string]context.Context{
+		"no context": t.Context(),
+		"none in it": invocation(t, standin.Key{}),
+		"half in it": invocation(t, standin.Key{ID: "ctx"}),
+	} {
 		got, err := function.AccessKeyOf(ctx, fallback)
 		require.NoError(t, err, name)
 		assert.Equal(t, fallback, got, name)
@@ -63,5 +67,9 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 	}
 	_, err = function.NewDBS("http://127.0.0.1:1", 1, noKey).CreateTask(t.Context(), example)
 	assert.Equal(t, "NoCredentials", classified(t, err).Code)
-	assert.Equal(t, "NoCredentials", classified(t, function.NewQueue("http://127.0.0.1:1", "q", noKey).Send(t.Context(), []string{"x"})[0]).Code)
+	queue := function.NewQueue("http://127.0.0.1:1", "q", noKey)
+	assert.Equal(t, "NoCredentials", classified(t, queue.Send(t.Context(), []string{"x"})[0]).Code)
+	_, err = queue.Depth(t.Context())
+	assert.Equal(t, "NoCredentials", classified(t, err).Code)
+	assert.Equal(t, "NoCredentials", classified(t, queue.TrySend(t.Context())).Code)
 }

@@ -48,7 +48,9 @@ func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (han
 
 // call makes one attempt at an operation, and hands the answer to read, if it is
 // one of DBS. Its error is classified, that of read too.
-func (c *dbsClient) call(ctx context.Context, operation string, read func(dbsAnswer) error, parameters ...parameter) error {
+func (c *dbsClient) call(
+	ctx context.Context, operation string, read func(dbsAnswer) error, parameters ...parameter,
+) error {
 	key, err := accessKeyOf(ctx, c.fallback)
 	if err != nil {
 		return err

@@ -39,7 +39,6 @@ func TestDBS_SendsTheRequestUnderItsOwnNames(t *testing.T) {
 }
 
 func TestDBS_ClassifiesWhatTheServiceAnswers(t *testing.T) {
-	const transient, permanent, fault = handler.Transient, handler.Permanent, handler.OperatorFault
 	type want struct {
 		kind    handler.Kind
 		code    string
@@ -56,28 +55,30 @@ func TestDBS_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 		want  want
 	}{
 		"throttled": {standin.Fault{Kind: standin.Throttle, Delay: 700 * time.Millisecond},
-			want{kind: transient, code: "Throttling.User", status: 400, waits: 700 * time.Millisecond}},
-		"unavailable":     {refuse(503, "ServiceUnavailable"), want{kind: transient, code: "ServiceUnavailable", status: 503}},
+			want{code: "Throttling.User", status: 400, waits: 700 * time.Millisecond}},
+		"unavailable":     {refuse(503, "ServiceUnavailable"), want{code: "ServiceUnavailable", status: 503}},
 		"forbidden":       {refuse(403, "Forbidden.RAM"), want{kind: fault, code: "Forbidden.RAM", status: 403}},
 		"wrong parameter": {refuse(400, "InvalidParameter"), want{kind: permanent, code: "InvalidParameter", status: 400}},
-		"unknown code":    {refuse(400, "New"), want{kind: transient, code: "New", status: 400, unknown: true}},
-		"reset":           {standin.Fault{Kind: standin.Reset}, want{kind: transient, code: "NoAnswer"}},
-		"reset after":     {standin.Fault{Kind: standin.ResetAfter}, want{kind: transient, code: "NoAnswer", tasks: 1}},
-		"closed":          {standin.Fault{Kind: standin.Close}, want{kind: transient, code: "NoAnswer"}},
-		"closed after":    {standin.Fault{Kind: standin.CloseAfter}, want{kind: transient, code: "NoAnswer", tasks: 1}},
-		"cut off":         {standin.Fault{Kind: standin.TruncateAfter}, want{kind: transient, code: "NoAnswer", tasks: 1}},
-		"HTML, 200":       {standin.Fault{Kind: standin.HTMLAfter}, want{kind: transient, code: "NotAnAnswer", status: 200, tasks: 1}},
-		"HTML, 502":       {standin.Fault{Kind: standin.BadGateway}, want{kind: transient, code: "NotAnAnswer", status: 502}},
-		"empty":           {standin.Fault{Kind: standin.EmptyAfter}, want{kind: transient, code: "NotAnAnswer", status: 200, tasks: 1}},
+		"unknown code":    {refuse(400, "New"), want{code: "New", status: 400, unknown: true}},
+		"reset":           {standin.Fault{Kind: standin.Reset}, want{code: "NoAnswer"}},
+		"reset after":     {standin.Fault{Kind: standin.ResetAfter}, want{code: "NoAnswer", tasks: 1}},
+		"closed":          {standin.Fault{Kind: standin.Close}, want{code: "NoAnswer"}},
+		"closed after":    {standin.Fault{Kind: standin.CloseAfter}, want{code: "NoAnswer", tasks: 1}},
+		"cut off":         {standin.Fault{Kind: standin.TruncateAfter}, want{code: "NoAnswer", tasks: 1}},
+		"HTML, 200":       {standin.Fault{Kind: standin.HTMLAfter}, want{code: "NotAnAnswer", status: 200, tasks: 1}},
+		"HTML, 502":       {standin.Fault{Kind: standin.BadGateway}, want{code: "NotAnAnswer", status: 502}},
+		"empty":           {standin.Fault{Kind: standin.EmptyAfter}, want{code: "NotAnAnswer", status: 200, tasks: 1}},
 		"redirect": {standin.Fault{Kind: standin.Redirect, Location: "http://127.0.0.1:1/"},
-			want{kind: transient, code: "NotAnAnswer", status: 307}},
+			want{code: "NotAnAnswer", status: 307}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
 			s.dbsFaults.SetPlan(standin.Always(c.fault))
 			_, err := s.tasks.CreateTask(invocation(t, s.key), example)
 			got := classified(t, err)
-			assert.Equal(t, c.want, want{got.Kind, got.Code, got.HTTPStatusCode, len(s.dbs.Tasks()), got.RetryAfter, got.Unrecognized})
+			assert.Equal(t, c.want, want{
+				got.Kind, got.Code, got.HTTPStatusCode, len(s.dbs.Tasks()), got.RetryAfter, got.Unrecognized,
+			})
 			assert.Equal(t, 1, s.dbsFaults.Met(), "one attempt")
 		})
 	}
@@ -146,9 +147,10 @@ func TestReadTask(t *testing.T) {
 		"Success as text": {`{"Success":"true","BackupSetDownloadTaskId":"1jydacm"}`, handler.Task{ID: "1jydacm"}},
 		"fields of other types": {`{"Success":true,"BackupSetDownloadTaskId":17,"RequestId":{},"HttpStatusCode":"200"}`,
 			handler.Task{ID: "17"}},
-		"escapes and space": {" {\n\"Success\" : true ,\t\"BackupSetDownload\\u0054askId\":\"\\u0031jy\\\"\"} ", handler.Task{ID: `1jy"`}},
-		"unknown members": {`{"A":{"Success":false},"B":[1,{"C":"]}"}],"Success":true,"D":-1.5e3,"BackupSetDownloadTaskId":"x","E":null}`,
-			handler.Task{ID: "x"}},
+		"escapes and space": {" {\n\"Success\" : true ,\t\"BackupSetDownload\\u0054askId\":\"\\u0031jy\\\"\"} ",
+			handler.Task{ID: `1jy"`}},
+		"unknown members": {`{"A":{"Success":false},"B":[1,{"C":"]}"}],"Success":true,"D":-1.5e3,` +
+			`"BackupSetDownloadTaskId":"x","E":null}`, handler.Task{ID: "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			task, err := function.ReadTask(200, []byte(c.body))
@@ -196,7 +198,8 @@ func TestReadTask(t *testing.T) {
 	}
 
 	t.Run("a refusal is taken over whole", func(t *testing.T) {
-		_, err := function.ReadTask(200, []byte(`{"HttpStatusCode":400,"Success":false,"ErrCode":"InvalidParameter","ErrMessage":"m","RequestId":"r"}`))
+		_, err := function.ReadTask(200, []byte(`{"HttpStatusCode":400,"Success":false,"ErrCode":"InvalidParameter",
+			"ErrMessage":"m","RequestId":"r"}`))
 		got := *classified(t, err)
 		got.Err = nil
 		assert.Equal(t, handler.ServiceError{Kind: permanent, Service: "DBS", Code: "InvalidParameter", Message: "m",
@@ -230,7 +233,7 @@ func FuzzReadTask(f *testing.F) {
 
 func BenchmarkCreateTask(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"HttpStatusCode":200,"RequestId":"D6E068C3","Success":true,"BackupSetDownloadTaskId":"1jydacm"}`)
+		_, _ = io.WriteString(w, `{"RequestId":"D6E068C3","Success":true,"BackupSetDownloadTaskId":"1jydacm"}`)
 	}))
 	defer server.Close()
 	tasks := function.NewDBS(server.URL, 4, function.NewAccessKey("id", "secret", "token"))

@@ -108,17 +108,25 @@ func assemble(s settings, log *slog.Logger) *handler.Handler {
 	queue := func(name string) *mnsQueue {
 		return &mnsQueue{endpoint: s.mnsEndpoint, name: name, http: mnsHTTP, fallback: s.fallback}
 	}
+	ports := handler.Ports{
+		Tasks: dbs, Lists: dbs, Results: queue(s.resultQueue), DeadLetters: queue(s.deadLetterQueue),
+	}
+	if s.sourceQueue != "" {
+		ports.Source = queue(s.sourceQueue)
+	}
 	return handler.New(handler.Config{
 		Source:               s.source,
 		DataFormat:           s.dataFormat,
 		ResultEncoding:       s.resultEncoding,
 		Concurrency:          s.concurrency,
 		MaxRequestsPerSecond: s.maxRequestsPerSecond,
+		BackupPlanIDs:        s.backupPlanIDs,
+		LookbackHours:        s.lookbackHours,
 		Targets: handler.Targets{
 			DBSEndpoint:     s.dbsEndpoint.String(),
 			MNSEndpoint:     s.mnsEndpoint.String(),
 			ResultQueue:     s.resultQueue,
 			DeadLetterQueue: s.deadLetterQueue,
 		},
-	}, handler.Ports{Tasks: dbs, Results: queue(s.resultQueue), DeadLetters: queue(s.deadLetterQueue)}, log)
+	}, ports, log)
 }

@@ -34,7 +34,9 @@ func (c *dbsClient) BackupSets(ctx context.Context, query handler.BackupSetQuery
 // DownloadTasks makes one call of DescribeBackupSetDownloadTaskList.
 //
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupsetdownloadtasklist
-func (c *dbsClient) DownloadTasks(ctx context.Context, backupPlanID string, pageNum int) (handler.DownloadTaskPage, error) {
+func (c *dbsClient) DownloadTasks(
+	ctx context.Context, backupPlanID string, pageNum int,
+) (handler.DownloadTaskPage, error) {
 	var page handler.DownloadTaskPage
 	err := c.call(ctx, "DescribeBackupSetDownloadTaskList", func(got dbsAnswer) (err error) {
 		page.Tasks, page.Totals, err = rows(got, "BackupSetDownloadTaskDetail", downloadTask)

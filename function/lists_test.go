@@ -41,14 +41,16 @@ func TestLists_AskForAPage(t *testing.T) {
 		want   asked
 	}{
 		"backup sets": {"backup-sets.json", func(dbs function.DBS) error {
-			_, err := dbs.BackupSets(t.Context(), handler.BackupSetQuery{BackupPlanID: "dbsqdss5tmh****", PageNum: 7, Start: start, End: end})
+			query := handler.BackupSetQuery{BackupPlanID: "dbsqdss5tmh****", PageNum: 7, Start: start, End: end}
+			_, err := dbs.BackupSets(t.Context(), query)
 			return err
-		}, asked{"DescribeIncrementBackupList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "7", "PageSize": "100",
-			"StartTimestamp": "1570701361528", "EndTimestamp": "1570701361600"}}},
+		}, asked{"DescribeIncrementBackupList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "7",
+			"PageSize": "100", "StartTimestamp": "1570701361528", "EndTimestamp": "1570701361600"}}},
 		"download tasks": {"download-tasks.json", func(dbs function.DBS) error {
 			_, err := dbs.DownloadTasks(t.Context(), "dbsqdss5tmh****", 0)
 			return err
-		}, asked{"DescribeBackupSetDownloadTaskList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "0", "PageSize": "100"}}},
+		}, asked{"DescribeBackupSetDownloadTaskList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "0",
+			"PageSize": "100"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got asked
@@ -92,6 +94,7 @@ func TestLists_OfficialSamples(t *testing.T) {
 
 func TestLists_WhatIsAList(t *testing.T) {
 	const row = `{"BackupSetJobId":"j","BackupSetId":"s"}`
+	totals := handler.Totals{Pages: 3, Elements: 250}
 	list := func(more string) string { return `{"Success":true,"TotalPages":3,"TotalElements":250` + more + `}` }
 	type want struct {
 		rows   int
@@ -101,14 +104,15 @@ func TestLists_WhatIsAList(t *testing.T) {
 		body string
 		want want
 	}{
-		"one row":           {list(`,"Items":{"IncrementBackupFile":[` + row + `]}`), want{1, handler.Totals{Pages: 3, Elements: 250}}},
-		"an array itself":   {list(`,"Items":[` + row + `, ` + row + ` ]`), want{2, handler.Totals{Pages: 3, Elements: 250}}},
-		"no Items":          {list(``), want{0, handler.Totals{Pages: 3, Elements: 250}}},
-		"Items null":        {list(`,"Items":null`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
-		"Items empty":       {list(`,"Items":{ }`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
-		"the array is null": {list(`,"Items":{"IncrementBackupFile":null}`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
-		"the array empty":   {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, handler.Totals{Pages: 3, Elements: 250}}},
-		"all as text":       {`{"Success":"true","TotalPages":"0","TotalElements":" 12 ","Items":[]}`, want{0, handler.Totals{Elements: 12}}},
+		"one row":           {list(`,"Items":{"IncrementBackupFile":[` + row + `]}`), want{1, totals}},
+		"an array itself":   {list(`,"Items":[` + row + `, ` + row + ` ]`), want{2, totals}},
+		"no Items":          {list(``), want{0, totals}},
+		"Items null":        {list(`,"Items":null`), want{0, totals}},
+		"Items empty":       {list(`,"Items":{ }`), want{0, totals}},
+		"the array is null": {list(`,"Items":{"IncrementBackupFile":null}`), want{0, totals}},
+		"the array empty":   {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, totals}},
+		"all as text": {`{"Success":"true","TotalPages":"0","TotalElements":" 12 ","Items":[]}`,
+			want{0, handler.Totals{Elements: 12}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			page, err := function.ReadBackupSets(200, []byte(c.body))
@@ -122,19 +126,20 @@ func TestLists_WhatIsAList(t *testing.T) {
 		body   string
 		want   verdict
 	}{
-		"no totals":         {200, `{"Success":true,"Items":[]}`, verdict{code: "NotAnAnswer"}},
-		"no TotalElements":  {200, `{"Success":true,"TotalPages":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
-		"totals in words":   {200, `{"Success":true,"TotalPages":"one","TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
-		"totals below 0":    {200, `{"Success":true,"TotalPages":-1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
-		"totals null":       {200, `{"Success":true,"TotalPages":null,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
-		"another array":     {200, list(`,"Items":{"FullBackupFile":[` + row + `]}`), verdict{code: "NotAnAnswer"}},
-		"Items is text":     {200, list(`,"Items":"[]"`), verdict{code: "NotAnAnswer"}},
-		"a row for rows":    {200, list(`,"Items":{"IncrementBackupFile":` + row + `}`), verdict{code: "NotAnAnswer"}},
-		"a row is no row":   {200, list(`,"Items":[` + row + `,"x"]`), verdict{code: "NotAnAnswer"}},
-		"a row is null":     {200, list(`,"Items":[null]`), verdict{code: "NotAnAnswer"}},
-		"Success absent":    {200, `{"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
-		"Success false":     {200, `{"Success":false,"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
-		"an unknown plan":   {200, `{"Success":false,"ErrCode":"InvalidParameterValid"}`, verdict{kind: permanent, code: "InvalidParameterValid"}},
+		"no totals":        {200, `{"Success":true,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"no TotalElements": {200, `{"Success":true,"TotalPages":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"totals in words":  {200, `{"Success":true,"TotalPages":"one","TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"totals below 0":   {200, `{"Success":true,"TotalPages":-1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"totals null":      {200, `{"Success":true,"TotalPages":null,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"another array":    {200, list(`,"Items":{"FullBackupFile":[` + row + `]}`), verdict{code: "NotAnAnswer"}},
+		"Items is text":    {200, list(`,"Items":"[]"`), verdict{code: "NotAnAnswer"}},
+		"a row for rows":   {200, list(`,"Items":{"IncrementBackupFile":` + row + `}`), verdict{code: "NotAnAnswer"}},
+		"a row is no row":  {200, list(`,"Items":[` + row + `,"x"]`), verdict{code: "NotAnAnswer"}},
+		"a row is null":    {200, list(`,"Items":[null]`), verdict{code: "NotAnAnswer"}},
+		"Success absent":   {200, `{"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"Success false":    {200, `{"Success":false,"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
+		"an unknown plan": {200, `{"Success":false,"ErrCode":"InvalidParameterValid"}`,
+			verdict{kind: permanent, code: "InvalidParameterValid"}},
 		"cut off":           {200, strings.TrimSuffix(list(`,"Items":[]`), "}"), verdict{code: "NotAnAnswer"}},
 		"empty":             {200, ``, verdict{code: "NotAnAnswer"}},
 		"a list with a 403": {403, list(`,"Items":[]`), verdict{kind: fault, code: "NoCode"}},
@@ -163,7 +168,8 @@ func TestLists_FieldsOfOtherTypesAreReadLoosely(t *testing.T) {
 		page.Sets[i].Item = nil
 	}
 	assert.Equal(t, []handler.BackupSet{
-		{BackupSetJobID: "17", BackupSetID: "x", StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC()},
+		{BackupSetJobID: "17", BackupSetID: "x",
+			StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC()},
 		{}, {},
 	}, page.Sets)
 }

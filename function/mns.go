@@ -163,7 +163,9 @@ type mnsCall struct {
 
 // Send implements the SDK's client. Its errors reach the caller of the SDK as they
 // are.
-func (c *mnsCall) Send(method mns.Method, _ map[string]string, message any, resource string) (*fasthttp.Response, error) {
+func (c *mnsCall) Send(
+	method mns.Method, _ map[string]string, message any, resource string,
+) (*fasthttp.Response, error) {
 	body, err := mnsBody(message)
 	if err != nil {
 		return nil, err
@@ -216,13 +218,14 @@ func signMNS(method, resource string, body []byte, key *accessKey, now time.Time
 	// MNS takes the digest's hex text here, as the SDK sends it, and the digest.
 	digest := base64.StdEncoding.EncodeToString(hex.AppendEncode(make([]byte, 0, 2*md5.Size), sum[:]))
 	date := now.UTC().Format(http.TimeFormat)
+	signature := mnsSignature(method, digest, contentType, date, mnsVersion, "/"+resource, key.secret)
 	header := http.Header{
 		"Content-Type":  {contentType},
 		"Content-Md5":   {digest},
 		"Date":          {date},
 		"X-Mns-Version": {mnsVersion},
 		"User-Agent":    {userAgent},
-		"Authorization": {"MNS " + key.id + ":" + mnsSignature(method, digest, contentType, date, mnsVersion, "/"+resource, key.secret)},
+		"Authorization": {"MNS " + key.id + ":" + signature},
 	}
 	if key.token != "" {
 		header["Security-Token"] = []string{key.token}

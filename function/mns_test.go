@@ -48,12 +48,12 @@ func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 		require.NoError(t, s.queue.Send(invocation(t, s.key), []string{strings.Repeat(`"`, 65536)})[0])
 	})
 	t.Run("and refuses one above", func(t *testing.T) {
-		assert.Equal(t, handler.Permanent, classified(t, s.queue.Send(invocation(t, s.key), []string{strings.Repeat("x", 65537)})[0]).Kind)
+		answer := s.queue.Send(invocation(t, s.key), []string{strings.Repeat("x", 65537)})[0]
+		assert.Equal(t, handler.Permanent, classified(t, answer).Kind)
 	})
 }
 
 func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
-	const transient, fault = handler.Transient, handler.OperatorFault
 	type want struct {
 		kind      handler.Kind
 		code      string
@@ -69,20 +69,20 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 		fault standin.Fault
 		want  want
 	}{
-		"too often":       {standin.Fault{Kind: standin.Throttle}, want{kind: transient, code: "QpsLimitExceeded", throttled: true}},
-		"too many":        {refuse(429, "TooManyRequests"), want{kind: transient, code: "TooManyRequests", throttled: true}},
-		"internal":        {refuse(500, "InternalServerError"), want{kind: transient, code: "InternalServerError"}},
+		"too often":       {standin.Fault{Kind: standin.Throttle}, want{code: "QpsLimitExceeded", throttled: true}},
+		"too many":        {refuse(429, "TooManyRequests"), want{code: "TooManyRequests", throttled: true}},
+		"internal":        {refuse(500, "InternalServerError"), want{code: "InternalServerError"}},
 		"denied":          {refuse(403, "AccessDenied"), want{kind: fault, code: "AccessDenied"}},
-		"unknown code":    {refuse(400, "New"), want{kind: transient, code: "New", unknown: true}},
-		"reset":           {standin.Fault{Kind: standin.Reset}, want{kind: transient, code: "NoAnswer"}},
-		"reset after":     {standin.Fault{Kind: standin.ResetAfter}, want{kind: transient, code: "NoAnswer", messages: 2}},
-		"closed after":    {standin.Fault{Kind: standin.CloseAfter}, want{kind: transient, code: "NoAnswer", messages: 2}},
-		"cut off":         {standin.Fault{Kind: standin.TruncateAfter}, want{kind: transient, code: "NoAnswer", messages: 2}},
-		"HTML, 201":       {standin.Fault{Kind: standin.HTMLAfter}, want{kind: transient, code: "NoAnswer", messages: 2}},
-		"HTML, 502":       {standin.Fault{Kind: standin.BadGateway}, want{kind: transient, code: "NotAnAnswer"}},
-		"empty, 201":      {standin.Fault{Kind: standin.EmptyAfter}, want{kind: transient, code: "NoAnswer", messages: 2}},
-		"redirect":        {standin.Fault{Kind: standin.Redirect, Location: "http://127.0.0.1:1/"}, want{kind: transient, code: "NotAnAnswer"}},
-		"refused in part": {standin.Fault{Kind: standin.Partial}, want{kind: transient, code: "InternalServerError", messages: 1, first: true}},
+		"unknown code":    {refuse(400, "New"), want{code: "New", unknown: true}},
+		"reset":           {standin.Fault{Kind: standin.Reset}, want{code: "NoAnswer"}},
+		"reset after":     {standin.Fault{Kind: standin.ResetAfter}, want{code: "NoAnswer", messages: 2}},
+		"closed after":    {standin.Fault{Kind: standin.CloseAfter}, want{code: "NoAnswer", messages: 2}},
+		"cut off":         {standin.Fault{Kind: standin.TruncateAfter}, want{code: "NoAnswer", messages: 2}},
+		"HTML, 201":       {standin.Fault{Kind: standin.HTMLAfter}, want{code: "NoAnswer", messages: 2}},
+		"HTML, 502":       {standin.Fault{Kind: standin.BadGateway}, want{code: "NotAnAnswer"}},
+		"empty, 201":      {standin.Fault{Kind: standin.EmptyAfter}, want{code: "NoAnswer", messages: 2}},
+		"redirect":        {standin.Fault{Kind: standin.Redirect, Location: "http://127.0.0.1:1/"}, want{code: "NotAnAnswer"}},
+		"refused in part": {standin.Fault{Kind: standin.Partial}, want{code: "InternalServerError", messages: 1, first: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
@@ -229,7 +229,8 @@ func TestMNSBatchAnswer_ReadsTheUsualFormsItself(t *testing.T) {
 		answer  string
 		entries int
 	}{
-		"the service's":     {`<?xml version="1.0" ?><Messages xmlns="http://mns.aliyuncs.com/doc/v1">` + entry + entry + `</Messages>`, 2},
+		"the service's": {`<?xml version="1.0" ?><Messages xmlns="http://mns.aliyuncs.com/doc/v1">` +
+			entry + entry + `</Messages>`, 2},
 		"with an encoding":  {`<?xml version="1.0" encoding="utf-8"?>` + "\n<Messages>\n" + entry + "\n</Messages>\n", 1},
 		"not errors":        {`<Messages><Message><ErrorCode>e</ErrorCode></Message></Messages>`, 0},
 		"not what is cut":   {`<Messages>` + entry, 0},
@@ -266,7 +267,8 @@ func TestQueue_GoroutinesDoNotRace(t *testing.T) {
 func TestSignMNS(t *testing.T) {
 	assert.Equal(t, "A9zehggaYHHujmuRMxGIDrhWwx8=", function.SignMNS("PUT", "574683b3684e3cff610afa155cc2506d", "text/xml",
 		"Tue, 11 Apr 2017 10:09:19 GMT", "/", "ACCESS_KEY_SECRET"))
-	assert.Equal(t, "cAThPWnbphg3hDe3ZHDADTgkgyE=", mns.Sign("sk1", "POST\n\n\nTue, 03 Jun 2025 11:23:48 GMT\nx-mns-abcdef:abcDEF\n/queues/TestQueue"))
+	assert.Equal(t, "cAThPWnbphg3hDe3ZHDADTgkgyE=", mns.Sign("sk1",
+		"POST\n\n\nTue, 03 Jun 2025 11:23:48 GMT\nx-mns-abcdef:abcDEF\n/queues/TestQueue"))
 }
 
 // The SDK's own client, which the adapter does without, takes the stand-in for

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler"
 )
 
 // settings are read once, from the environment, and never change.
@@ -36,13 +37,12 @@ type settings struct {
 // backup set for 1,825 days at most: see
 // https://www.alibabacloud.com/help/en/dbs/use-cases/retain-minimal-backup-sets
 const (
-	defaultConcurrency   = 16
-	maxConcurrency       = 256
-	maxRate              = 10_000
-	defaultLookbackHours = 72
-	maxLookbackHours     = 1825 * 24 // 43,800
-	maxQueueName         = 120
-	maxBackupPlanID      = 64
+	defaultConcurrency = 16
+	maxConcurrency     = 256
+	maxRate            = 10_000
+	maxLookbackHours   = 1825 * 24 // 43,800
+	maxQueueName       = 120
+	maxBackupPlanID    = 64
 )
 
 // isQueueName reports whether a name may be one of MNS: it starts with a letter or a
@@ -85,7 +85,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		resultEncoding: events.Encoding(r.oneOf("RESULT_ENCODING", string(events.EncodingRaw),
 			[]string{string(events.EncodingRaw), string(events.EncodingBase64)})),
 		backupPlanIDs: r.backupPlanIDs("BACKUP_PLAN_IDS"),
-		lookbackHours: r.number("LOOKBACK_HOURS", defaultLookbackHours, 1, maxLookbackHours),
+		lookbackHours: r.number("LOOKBACK_HOURS", handler.DefaultLookbackHours, 1, maxLookbackHours),
 		fallback: &accessKey{
 			id:     getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"),
 			secret: getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
@@ -100,7 +100,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes the backup sets of BACKUP_PLAN_IDS")
 	}
 	if q := s.sourceQueue; q != "" && (q == s.resultQueue || q == s.deadLetterQueue) {
-		r.wrong("SOURCE_QUEUE is %q like RESULT_QUEUE or DEAD_LETTER_QUEUE: what is published would come back as an event", q)
+		r.wrong("SOURCE_QUEUE is %q like RESULT_QUEUE or DEAD_LETTER_QUEUE: results would come back as events", q)
 	}
 
 	mnsDefault, dbsDefault := "", ""
@@ -225,7 +225,7 @@ func (r *settingsReader) endpoint(name, unset, needs string, path bool) *url.URL
 	}
 	endpoint, err := url.Parse(value)
 	switch {
-	case err != nil || endpoint.Host == "" || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http":
+	case err != nil || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http":
 		r.wrong("%s is %.300q: give a URL such as https://example.aliyuncs.com", name, redacted(value))
 	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.ForceQuery || endpoint.Fragment != "":
 		r.wrong("%s must be a URL without user, query and fragment", name)

@@ -45,7 +45,8 @@ func signACS3(host, action, version, query string, key *accessKey, at moment) ht
 		signed = signedHeadersSTS
 		canonical = appendAll(canonical, "\nx-acs-accesskey-id:", strings.TrimSpace(key.id))
 	}
-	canonical = appendAll(canonical, "\nx-acs-action:", action, "\nx-acs-content-sha256:"+emptyHash+"\nx-acs-date:", at.date)
+	canonical = appendAll(canonical, "\nx-acs-action:", action, "\nx-acs-content-sha256:"+emptyHash,
+		"\nx-acs-date:", at.date)
 	if token != "" {
 		canonical = appendAll(canonical, "\nx-acs-security-token:", token)
 	}
@@ -55,11 +56,12 @@ func signACS3(host, action, version, query string, key *accessKey, at moment) ht
 	digest := sha256.Sum256(canonical)
 	mac := hmac.New(sha256.New, []byte(key.secret))
 	_, _ = mac.Write(hex.AppendEncode(append(canonical[:0], acs3Algorithm+"\n"...), digest[:]))
-	signature := hex.EncodeToString(mac.Sum(nil))
+	authorization := acs3Algorithm + " Credential=" + key.id + ",SignedHeaders=" + signed +
+		",Signature=" + hex.EncodeToString(mac.Sum(nil))
 
 	header := http.Header{
 		"Accept":                {"application/json"},
-		"Authorization":         {acs3Algorithm + " Credential=" + key.id + ",SignedHeaders=" + signed + ",Signature=" + signature},
+		"Authorization":         {authorization},
 		"User-Agent":            {userAgent},
 		"X-Acs-Action":          {action},
 		"X-Acs-Content-Sha256":  {emptyHash},
