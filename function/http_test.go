@@ -124,7 +124,7 @@ func TestAdapters_ATimeoutNamesTheHostAndTheTime(t *testing.T) {
 	_, err := s.tasks.CreateTask(ctx, example)
 	got := classified(t, err)
 	assert.Equal(t, "Timeout", got.Code)
-	assert.ErrorIs(t, got, context.DeadlineExceeded)
+	require.ErrorIs(t, got, context.DeadlineExceeded)
 	assert.Regexp(t, `^no answer from `+host(s.dbsServer)+` within \d+ms$`, got.Message)
 
 	ctx, cancel = context.WithTimeout(invocation(t, s.key), 50*time.Millisecond)

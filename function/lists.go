@@ -58,16 +58,16 @@ func (c *dbsClient) DownloadTasks(
 // list is taken for a whole one.
 func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.Totals, error) {
 	var none handler.Totals
-	notAList := func(why string) ([]T, handler.Totals, error) {
-		return nil, none, foreign(got.answer, "the answer of DBS is not a list: "+why)
+	notAList := func(why string) error {
+		return foreign(got.answer, "the answer of DBS is not a list: "+why)
 	}
 	switch {
 	case !got.success && got.refused.code != "":
 		return nil, none, &got.refused
 	case !got.success:
-		return notAList("Success is not true")
+		return nil, none, notAList("Success is not true")
 	case got.pages < 0 || got.rows < 0:
-		return notAList("TotalPages or TotalElements is missing or no number")
+		return nil, none, notAList("TotalPages or TotalElements is missing or no number")
 	}
 
 	array := got.items
@@ -81,7 +81,7 @@ func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.T
 			}
 		}
 		if !empty && array == nil {
-			return notAList("Items has no " + name)
+			return nil, none, notAList("Items has no " + name)
 		}
 	}
 	totals := handler.Totals{Pages: got.pages, Elements: got.rows}
@@ -89,12 +89,12 @@ func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.T
 		return nil, totals, nil
 	}
 	if array[0] != '[' {
-		return notAList(name + " is no array")
+		return nil, none, notAList(name + " is no array")
 	}
 	list := make([]T, 0, handler.ListPageSize)
 	for element := range elements(array) {
 		if element[0] != '{' {
-			return notAList(fmt.Sprintf("row %d is no object", len(list)))
+			return nil, none, notAList(fmt.Sprintf("row %d is no object", len(list)))
 		}
 		list = append(list, row(element))
 	}

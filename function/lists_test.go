@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -255,7 +256,7 @@ func BenchmarkDownloadTasks(b *testing.B) {
 	body := `{"Success":true,"TotalPages":1000,"TotalElements":100000,"Items":{"BackupSetDownloadTaskDetail":[` +
 		strings.Repeat(row+",", 99) + row + `]}}`
 	server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = io.WriteString(w, body)
 	}))
 	require.NoError(b, err)

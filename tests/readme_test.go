@@ -113,7 +113,7 @@ func TestReadme_TheSettingsAreThoseOfTheFunction(t *testing.T) {
 		return found
 	}
 	settings := names(usage, `(?m)^  ([A-Z_]+) `)
-	require.Len(t, settings, 9)
+	require.Len(t, settings, 12)
 	assert.Equal(t, settings, names(string(content), "(?m)^\\| `([A-Z_]+)` \\|"))
 }
 
