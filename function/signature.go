@@ -39,7 +39,7 @@ func newMoment() moment {
 func signACS3(host, action, version, query string, key *accessKey, at moment) http.Header {
 	token := strings.TrimSpace(key.token) // as it is signed, so it is sent
 	signed := signedHeaders
-	canonical := make([]byte, 0, 1024+len(query)+len(token))
+	canonical := make([]byte, 0, 768+len(query)+len(token))
 	canonical = appendAll(canonical, "POST\n/\n", query, "\nhost:", host)
 	if token != "" {
 		signed = signedHeadersSTS
@@ -59,19 +59,23 @@ func signACS3(host, action, version, query string, key *accessKey, at moment) ht
 	authorization := acs3Algorithm + " Credential=" + key.id + ",SignedHeaders=" + signed +
 		",Signature=" + hex.EncodeToString(mac.Sum(nil))
 
-	header := http.Header{
-		"Accept":                {"application/json"},
-		"Authorization":         {authorization},
-		"User-Agent":            {userAgent},
-		"X-Acs-Action":          {action},
-		"X-Acs-Content-Sha256":  {emptyHash},
-		"X-Acs-Date":            {at.date},
-		"X-Acs-Signature-Nonce": {at.nonce},
-		"X-Acs-Version":         {version},
+	header := make(http.Header, 12) // and one that exchange adds
+	values := make([]string, 0, 10) // of all, in one piece
+	set := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
 	}
+	set("Accept", "application/json")
+	set("Authorization", authorization)
+	set("User-Agent", userAgent)
+	set("X-Acs-Action", action)
+	set("X-Acs-Content-Sha256", emptyHash)
+	set("X-Acs-Date", at.date)
+	set("X-Acs-Signature-Nonce", at.nonce)
+	set("X-Acs-Version", version)
 	if token != "" {
-		header["X-Acs-Accesskey-Id"] = []string{key.id}
-		header["X-Acs-Security-Token"] = []string{token}
+		set("X-Acs-Accesskey-Id", key.id)
+		set("X-Acs-Security-Token", token)
 	}
 	return header
 }
