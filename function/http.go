@@ -76,9 +76,9 @@ func setBody(request *http.Request, body []byte) {
 // exchange sends a request and reads the answer.
 func exchange(transport *http.Transport, request *http.Request) (answer, error) {
 	// An instance that was frozen holds connections that the server has closed
-	// since. With this header present, even without a value, which keeps it off the
-	// wire, net/http takes a POST to be replayable on a fresh connection: see
-	// https://pkg.go.dev/net/http#Transport and Request.isReplayable.
+	// since. If this header is present, even without a value, which keeps it off the
+	// wire, net/http sends a POST again on a fresh connection: see
+	// https://pkg.go.dev/net/http#Transport
 	request.Header["X-Idempotency-Key"] = []string{}
 	response, err := transport.RoundTrip(request)
 	if err != nil {

@@ -95,21 +95,28 @@ func TestTransport_ResumesTheTLSSession(t *testing.T) {
 	}
 }
 
-func TestAdapters_AnEndlessAnswerIsNotReadToTheEnd(t *testing.T) {
-	server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
-			if _, err := w.Write(bytes.Repeat([]byte(" "), 1<<16)); err != nil {
-				return
-			}
-		}
-	}))
-	require.NoError(t, err)
-	defer server.Close()
-	ctx := invocation(t, standin.NewKey())
-	_, err = function.NewDBS(server.URL, 1, noKey).CreateTask(ctx, example)
-	assert.Contains(t, classified(t, err).Message, "larger than")
-	err = function.NewQueue(server.URL, "q", noKey).Send(ctx, []string{"x"})[0]
-	assert.Contains(t, classified(t, err).Message, "larger than")
+func TestAdapters_AnAnswerThatIsTooLargeIsNotRead(t *testing.T) {
+	for name, length := range map[string]string{"endless": "", "announced": "1048577"} {
+		t.Run(name, func(t *testing.T) {
+			server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				for r.Context().Err() == nil {
+					if _, err := w.Write(bytes.Repeat([]byte(" "), 1<<16)); err != nil {
+						return
+					}
+				}
+			}))
+			require.NoError(t, err)
+			defer server.Close()
+			ctx := invocation(t, standin.NewKey())
+			_, err = function.NewDBS(server.URL, 1, noKey).CreateTask(ctx, example)
+			assert.Contains(t, classified(t, err).Message, "larger than")
+			err = function.NewQueue(server.URL, "q", noKey).Send(ctx, []string{"x"})[0]
+			assert.Contains(t, classified(t, err).Message, "larger than")
+		})
+	}
 }
 
 func TestAdapters_ATimeoutNamesTheHostAndTheTime(t *testing.T) {
