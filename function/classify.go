@@ -72,7 +72,7 @@ type call struct {
 	host    string
 	action  string // the RAM action that the role needs
 	queue   string // of MNS
-	rules   []rule
+	rules   func() []rule
 	denied  string // the hint of a 401 or 403 whose code no rule has
 	key     *accessKey
 	started time.Time
@@ -101,7 +101,7 @@ func (c *call) classify(err error) error {
 	if failure.Code == "" {
 		failure.Code = codeNone
 	}
-	verdict, found := find(c.rules, failure.Code)
+	verdict, found := find(c.rules(), failure.Code)
 	if !found || refused.foreign {
 		verdict = c.byStatus(refused.status)
 		failure.Unrecognized = !refused.foreign && refused.status >= 400 && refused.status < 500 && verdict == rule{}

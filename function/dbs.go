@@ -57,7 +57,7 @@ func (c *dbsClient) call(
 	}
 	attempt := call{
 		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
-		rules: dbsRules(), denied: dbsDenied, key: key, started: time.Now(),
+		rules: dbsRules, denied: dbsDenied, key: key, started: time.Now(),
 	}
 	query := canonicalQuery(parameters...)
 	target := &url.URL{Scheme: c.endpoint.Scheme, Host: c.endpoint.Host, Path: "/", RawQuery: query}

@@ -73,14 +73,14 @@ func (f Failure) err() error {
 // operation.
 func ClassifyDBS(f Failure, operation string, key *AccessKey, wrap func(error) error) error {
 	c := call{service: "DBS", setting: "DBS_ENDPOINT", host: "dbs.example.com", action: "dbs:" + operation,
-		rules: dbsRules(), denied: dbsDenied, key: key, started: time.Now()}
+		rules: dbsRules, denied: dbsDenied, key: key, started: time.Now()}
 	return c.classify(wrap(f.err()))
 }
 
 // ClassifyMNS does so for a request to a queue named results.
 func ClassifyMNS(f Failure, action string, key *AccessKey, wrap func(error) error) error {
 	c := call{service: "MNS", setting: "MNS_ENDPOINT", host: "mns.example.com", action: action, queue: "results",
-		rules: mnsRules(), denied: mnsDenied, key: key, started: time.Now()}
+		rules: mnsRules, denied: mnsDenied, key: key, started: time.Now()}
 	return c.classify(wrap(f.err()))
 }
 

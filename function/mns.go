@@ -59,19 +59,40 @@ func (q *mnsQueue) Send(ctx context.Context, bodies []string) []error {
 	for i, body := range bodies {
 		messages[i] = mns.MessageSendRequest{MessageBody: xmlText(body), Priority: mnsPriority}
 	}
-	answers := make([]error, len(bodies))
-	err := q.call(ctx, "mns:SendMessage", func(client *mnsCall) error {
+	return q.send(ctx, messages)
+}
+
+// TrySend makes one BatchSendMessage request, as Send does and with the permission
+// that Send needs, of a message with a priority that MNS refuses.
+func (q *mnsQueue) TrySend(ctx context.Context) error {
+	err := q.send(ctx, []mns.MessageSendRequest{{MessageBody: "check", Priority: 0}})[0]
+	if err == nil {
+		err = &handler.ServiceError{Service: "MNS", Code: "Accepted",
+			Message: "MNS accepted a message that it must refuse: queue " + q.name + " has a message \"check\" now"}
+	}
+	return err
+}
+
+// sendAction is what a batch needs. The API's page names mns:BatchSendMessage, that
+// of permissions mns:SendMessage for both: see https://help.aliyun.com/document_detail/35135.html
+// and https://help.aliyun.com/document_detail/27447.html
+const sendAction = "mns:SendMessage and mns:BatchSendMessage"
+
+// send makes one BatchSendMessage request, and returns an answer for each message.
+func (q *mnsQueue) send(ctx context.Context, messages []mns.MessageSendRequest) []error {
+	answers := make([]error, len(messages))
+	err := q.call(ctx, sendAction, func(client *mnsCall) error {
 		// A queue object holds a rate monitor that goroutines race for (qps_monitor.go
 		// of the SDK, v1.0.11); one for each request costs next to nothing.
 		response, err := mns.NewMNSQueue(q.name, client).BatchSendMessage(messages...)
 		if client.entries != nil {
 			response.Messages = client.entries
 		}
-		if len(response.Messages) != len(bodies) {
+		if len(response.Messages) != len(messages) {
 			if err == nil {
 				// An empty answer with a good status comes without an error: batchOpDecoder
 				// in decoder.go takes EOF for one.
-				err = fmt.Errorf("the answer is about %d of %d messages", len(response.Messages), len(bodies))
+				err = fmt.Errorf("the answer is about %d of %d messages", len(response.Messages), len(messages))
 			}
 			return err
 		}
@@ -92,17 +113,6 @@ func (q *mnsQueue) Send(ctx context.Context, bodies []string) []error {
 		}
 	}
 	return answers
-}
-
-// TrySend makes one SendMessage request with a priority that MNS refuses.
-func (q *mnsQueue) TrySend(ctx context.Context) error {
-	return q.call(ctx, "mns:SendMessage", func(client *mnsCall) error {
-		_, err := mns.NewMNSQueue(q.name, client).SendMessage(mns.MessageSendRequest{MessageBody: "check", Priority: 0})
-		if err == nil {
-			err = errors.New("MNS accepted a message that it must refuse: the queue has a message \"check\" now")
-		}
-		return err
-	})
 }
 
 // Depth makes one GetQueueAttributes request.
@@ -132,7 +142,7 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 	}
 	attempt := call{
 		service: "MNS", setting: "MNS_ENDPOINT", host: q.endpoint.Host, action: action, queue: q.name,
-		rules: mnsRules(), denied: mnsDenied, key: key, started: time.Now(),
+		rules: mnsRules, denied: mnsDenied, key: key, started: time.Now(),
 	}
 	defer func() {
 		if cause := recover(); cause != nil {

@@ -115,10 +115,16 @@ func TestQueue_TrySendIsRefusedForItsParameter(t *testing.T) {
 	nowhere := function.NewQueue(s.mnsServer.URL, "nowhere", noKey)
 	assert.Equal(t, handler.OperatorFault, classified(t, nowhere.TrySend(invocation(t, s.key))).Kind)
 
+	denied := standin.Always(standin.Fault{Kind: standin.Refuse, Status: 403, Code: "AccessDenied"})
+	s.mnsFaults.SetPlan(denied)
+	got = classified(t, s.queue.TrySend(invocation(t, s.key)))
+	assert.Equal(t, handler.OperatorFault, got.Kind)
+	assert.Contains(t, got.Message, "allow mns:SendMessage and mns:BatchSendMessage on queue results")
+
 	t.Run("and never returns nil", func(t *testing.T) {
 		server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusCreated)
-			_, _ = io.WriteString(w, `<Message><MessageId>1</MessageId><MessageBodyMD5>2</MessageBodyMD5></Message>`)
+			_, _ = io.WriteString(w, `<Messages><Message><MessageId>1</MessageId><MessageBodyMD5>2</MessageBodyMD5></Message></Messages>`)
 		}))
 		require.NoError(t, err)
 		defer server.Close()
