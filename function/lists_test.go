@@ -2,6 +2,7 @@ package function_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"increment-backup-download/function"
 	"increment-backup-download/handler"
 	"increment-backup-download/tests/standin"
+	"increment-backup-download/tests/standin/dbs"
 )
 
 func testdata(t testing.TB, name string) []byte {
@@ -41,14 +43,14 @@ func TestLists_AskForAPage(t *testing.T) {
 		ask    func(function.DBS) error
 		want   asked
 	}{
-		"backup sets": {"backup-sets.json", func(dbs function.DBS) error {
+		"backup sets": {"backup-sets.json", func(lister function.DBS) error {
 			query := handler.BackupSetQuery{BackupPlanID: "dbsqdss5tmh****", PageNum: 7, Start: start, End: end}
-			_, err := dbs.BackupSets(t.Context(), query)
+			_, err := lister.BackupSets(t.Context(), query)
 			return err
 		}, asked{"DescribeIncrementBackupList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "7",
 			"PageSize": "100", "StartTimestamp": "1570701361528", "EndTimestamp": "1570701361600"}}},
-		"download tasks": {"download-tasks.json", func(dbs function.DBS) error {
-			_, err := dbs.DownloadTasks(t.Context(), "dbsqdss5tmh****", 0)
+		"download tasks": {"download-tasks.json", func(lister function.DBS) error {
+			_, err := lister.DownloadTasks(t.Context(), "dbsqdss5tmh****", 0)
 			return err
 		}, asked{"DescribeBackupSetDownloadTaskList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "0",
 			"PageSize": "100"}}},
@@ -67,6 +69,77 @@ func TestLists_AskForAPage(t *testing.T) {
 			defer server.Close()
 			require.NoError(t, c.ask(function.NewDBS(server.URL, 1, function.NewAccessKey("id", "secret", ""))))
 			assert.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestLists_OfTheStandIn(t *testing.T) {
+	s := start(t)
+	const plan = "dbsqdss5tmh0001"
+	end := time.UnixMilli(1648434713000).UTC()
+	s.dbs.AddPlan(plan)
+	for i := range 103 {
+		name := fmt.Sprintf("mysql-bin.%06d", i)
+		s.dbs.AddSet(plan, dbs.Set{JobID: "j", Name: name, Start: end.Add(-time.Hour), End: end, Expires: end.Add(time.Hour)})
+		s.dbs.AddTask(plan, dbs.ListedTask{JobID: "j", SetName: name, Status: "finish", Created: end, Finished: end})
+	}
+	ctx := invocation(t, s.key)
+	query := handler.BackupSetQuery{BackupPlanID: plan, Start: end.Add(-24 * time.Hour), End: end.Add(time.Hour)}
+	sets, tasks := map[string]bool{}, map[string]bool{}
+	for page, rows := range []int{100, 3, 0} {
+		query.PageNum = page
+		gotSets, err := s.tasks.BackupSets(ctx, query)
+		require.NoError(t, err)
+		assert.Equal(t, handler.Totals{Pages: 2, Elements: 103}, gotSets.Totals)
+		assert.Len(t, gotSets.Sets, rows)
+		gotTasks, err := s.tasks.DownloadTasks(ctx, plan, page)
+		require.NoError(t, err)
+		assert.Equal(t, handler.Totals{Pages: 2, Elements: 103}, gotTasks.Totals)
+		assert.Len(t, gotTasks.Tasks, rows)
+		for _, set := range gotSets.Sets {
+			sets[set.BackupSetJobID+"/"+set.BackupSetID] = true
+			assert.Equal(t, "COMPLETED", set.BackupStatus)
+			assert.Equal(t, end, set.EndTime)
+			assert.Equal(t, end.Add(time.Hour), set.ExpiredTime)
+		}
+		for _, task := range gotTasks.Tasks {
+			tasks[task.BackupSetID+"/"+task.BackupSetCode] = true
+			assert.Equal(t, "cbs_backup_sub_cont", task.JobType)
+			assert.Equal(t, "finish", task.Status)
+			assert.Equal(t, end, task.CreateTime)
+		}
+		assert.NotContains(t, fmt.Sprintf("%+v", gotTasks), dbs.URLSecret)
+	}
+	assert.Len(t, sets, 103)
+	assert.Equal(t, sets, tasks, "the keys of sets and tasks are the same")
+
+	_, err := s.tasks.DownloadTasks(ctx, "unknown", 0)
+	assert.Equal(t, verdict{kind: permanent, code: "InvalidJobId"}, verdictOf(t, err))
+}
+
+func TestLists_ARefusedPermissionNamesTheAction(t *testing.T) {
+	for name, list := range map[string]func(context.Context, function.DBS) error{
+		dbs.ActionListSets: func(ctx context.Context, lister function.DBS) error {
+			_, err := lister.BackupSets(ctx, handler.BackupSetQuery{BackupPlanID: "plan"})
+			return err
+		},
+		dbs.ActionListTasks: func(ctx context.Context, lister function.DBS) error {
+			_, err := lister.DownloadTasks(ctx, "plan", 0)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			s.dbs.AddPlan("plan")
+			policy, err := standin.ParsePolicy([]byte(`{"Version":"1","Statement":[
+				{"Effect":"Allow","Action":["dbs:*"],"Resource":["*"]}]}`))
+			require.NoError(t, err)
+			s.dbs.Policy = policy
+			require.NoError(t, list(invocation(t, s.key), s.tasks))
+			policy.Revoke("dbs:" + name)
+			got := classified(t, list(invocation(t, s.key), s.tasks))
+			assert.Equal(t, handler.OperatorFault, got.Kind)
+			assert.Contains(t, got.Message, "allow dbs:"+name+" to the function's role")
 		})
 	}
 }
@@ -261,11 +334,11 @@ func BenchmarkDownloadTasks(b *testing.B) {
 	}))
 	require.NoError(b, err)
 	defer server.Close()
-	dbs := function.NewDBS(server.URL, 1, function.NewAccessKey("id", "secret", ""))
+	lister := function.NewDBS(server.URL, 1, function.NewAccessKey("id", "secret", ""))
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		page, err := dbs.DownloadTasks(b.Context(), "plan", 0)
+		page, err := lister.DownloadTasks(b.Context(), "plan", 0)
 		if err != nil || len(page.Tasks) != 100 {
 			b.Fatal(err, len(page.Tasks))
 		}
