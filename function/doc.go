@@ -3,8 +3,8 @@
 // invocations to it.
 //
 // dbs.go and lists.go call DBS over net/http, signed by signature.go, since the
-// generic OpenAPI client costs a third of an event's CPU time, panics, races and
-// loses answers; a test holds the signature equal to that client's. mns.go lets the
+// generic OpenAPI client takes 40 % of an event's CPU time, panics, races and loses
+// answers; a test holds the signature equal to that client's. mns.go lets the
 // MNS SDK's queue make the requests and read the answers, over a client of our own,
 // since the SDK's own client knows no context, repeats requests by itself and loses
 // the errors. classify.go says what a failure means, by a table for each service.

@@ -158,7 +158,7 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 // mnsCall is the client under one request of the SDK. The SDK's own client
 // (client.go of v1.0.11) knows no context, repeats a POST up to four times by
 // itself, turns every error into text, panics on an endpoint that is not of five
-// parts, and leaves a goroutine behind; so this one signs and sends, and the SDK
+// parts, and leaves a goroutine running; so this one signs and sends, and the SDK
 // makes the request and reads the answer.
 type mnsCall struct {
 	mns.MNSClient // never set: only Send is called
@@ -225,7 +225,8 @@ func mnsRefusal(got answer, root string) *refusal {
 func signMNS(method, resource string, body []byte, key *accessKey, now time.Time) http.Header {
 	const contentType = "application/xml"
 	sum := md5.Sum(body)
-	// MNS takes the digest's hex text here, as the SDK sends it, and the digest.
+	// The base64 of the digest's hex text, as the SDK sends it (Send in client.go,
+	// v1.0.11); other clients send that of the digest itself.
 	digest := base64.StdEncoding.EncodeToString(hex.AppendEncode(make([]byte, 0, 2*md5.Size), sum[:]))
 	date := now.UTC().Format(http.TimeFormat)
 	signature := mnsSignature(method, digest, contentType, date, mnsVersion, "/"+resource, key.secret)
