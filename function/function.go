@@ -83,7 +83,7 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 
 // oneCPU is the memory, in megabytes, up to which an instance has at most one CPU:
 // Function Compute wants a gigabyte or more with each. See cpu and memorySize in
-// https://manual.serverless-devs.com/user-guide/aliyun/fc3/spec/
+// https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-createfunctioninput
 const oneCPU = 1024
 
 // fitInstance makes the Go runtime keep within an instance of the given size. A

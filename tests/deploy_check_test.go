@@ -82,7 +82,7 @@ func checkBuild(f *findings, d deployment) {
 	f.expect(action.Path == "./" && output != nil && filepath.Clean(props.Code) == "target" &&
 		filepath.Join("target", props.Handler) == output[1], "the built file is not code/handler")
 	for _, part := range []string{
-		"GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0", "-trimpath", "-mod=readonly", `-ldflags "-s -w"`,
+		"GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0", "-trimpath", "-mod=readonly", "-tags nethttpomithttp2", `-ldflags "-s -w"`,
 	} {
 		f.expect(strings.Contains(action.Run, part), "the build lacks "+part)
 	}
@@ -197,9 +197,6 @@ func checkSettings(t *testing.T, f *findings, d deployment) {
 	f.expect(failure == "", "the function does not start: "+failure)
 	_, usage := run(t, nil, "-h")
 	for name := range settings {
-		if name == "SOURCE_QUEUE" || name == "BACKUP_PLAN_IDS" {
-			continue // discovery brings them
-		}
 		f.expect(strings.Contains(usage, "\n  "+name+" "), name+" is no setting")
 	}
 }

@@ -27,16 +27,16 @@ var needed = map[grant]struct{ payload, kind, says string }{
 		batch(1), "OperatorFaultError", "allow dbs:CreateIncrementBackupSetDownload",
 	},
 	mns("SendMessage", harness.ResultQueue+"/messages"): {
-		batch(1), "OperatorFaultError", "allow mns:SendMessage on queue " + harness.ResultQueue,
+		batch(1), "OperatorFaultError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.ResultQueue,
 	},
 	mns("BatchSendMessage", harness.ResultQueue+"/messages"): {
-		batch(1), "OperatorFaultError", "SendMessage on queue " + harness.ResultQueue,
+		batch(1), "OperatorFaultError", "mns:BatchSendMessage on queue " + harness.ResultQueue,
 	},
 	mns("SendMessage", harness.DeadLetterQueue+"/messages"): {
-		rubbish, "OperatorFaultError", "allow mns:SendMessage on queue " + harness.DeadLetterQueue,
+		rubbish, "OperatorFaultError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.DeadLetterQueue,
 	},
 	mns("BatchSendMessage", harness.DeadLetterQueue+"/messages"): {
-		rubbish, "OperatorFaultError", "SendMessage on queue " + harness.DeadLetterQueue,
+		rubbish, "OperatorFaultError", "mns:BatchSendMessage on queue " + harness.DeadLetterQueue,
 	},
 }
 

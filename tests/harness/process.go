@@ -43,7 +43,7 @@ func Build(ctx context.Context, folder, target string) (string, error) {
 		return "", err
 	}
 	executable := filepath.Join(folder, filepath.Base(target))
-	arguments := []string{"build", "-trimpath", "-mod=readonly", "-ldflags=-s -w", "-o", executable}
+	arguments := []string{"build", "-trimpath", "-mod=readonly", "-tags=nethttpomithttp2", "-ldflags=-s -w", "-o", executable}
 	environment := append(os.Environ(), "CGO_ENABLED=0")
 	if RaceEnabled() {
 		arguments = append(arguments, "-race")
