@@ -1,0 +1,188 @@
+package events_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+)
+
+func TestReadCommand(t *testing.T) {
+	timer := func(d events.Discover) events.Command { return events.Command{Discover: &d, Timer: true} }
+	for file, want := range map[string]events.Command{
+		"timer-without-payload.json": timer(events.Discover{}),
+		"timer-null-payload.json":    timer(events.Discover{}),
+		"timer-empty-payload.json":   timer(events.Discover{}),
+		"timer-empty-object.json":    timer(events.Discover{}),
+		"timer-discover.json":        timer(events.Discover{BackupPlanIDs: []string{"dbsqdss5tmh0001"}, LookbackHours: 720}),
+		"discover.json":              {Discover: &events.Discover{}},
+		"discover-all-fields.json": {Discover: &events.Discover{
+			BackupPlanIDs: []string{"dbsqdss5tmh0001", "dbsqdss5tmh0002"}, BackupSetIDs: []string{"mysql-bin.000058"},
+			LookbackHours: 43_800, DryRun: true, RetryFailed: true,
+		}},
+		"check.json": {Check: true},
+	} {
+		t.Run(file, func(t *testing.T) {
+			payload := commandFile(t, "command", file)
+			for _, p := range [][]byte{payload, append([]byte("\xef\xbb\xbf \n"), payload...)} {
+				got, is, err := events.ReadCommand(p)
+				require.Nil(t, err)
+				assert.True(t, is)
+				assert.Equal(t, want, got)
+			}
+		})
+	}
+}
+
+func TestReadCommand_NamesTheMistake(t *testing.T) {
+	wants := map[string]string{
+		"unknown-field.json":       `no field "BackupPlanId"`,
+		"plans-not-a-list.json":    "BackupPlanIds must be a list",
+		"plans-null.json":          "BackupPlanIds must be a list",
+		"plans-empty.json":         "BackupPlanIds is empty",
+		"plan-not-a-string.json":   "BackupPlanIds must be a list of strings",
+		"plan-empty.json":          `BackupPlanIds has ""`,
+		"plan-with-a-slash.json":   `BackupPlanIds has "dbs/1"`,
+		"sets-empty.json":          "BackupSetIds is empty",
+		"set-empty.json":           `BackupSetIds has ""`,
+		"set-null.json":            "BackupSetIds must be a list of strings",
+		"lookback-zero.json":       "LookbackHours must be a whole number from 1 to 43800",
+		"lookback-too-long.json":   "LookbackHours must be",
+		"lookback-text.json":       "LookbackHours must be",
+		"lookback-fraction.json":   "LookbackHours must be",
+		"lookback-null.json":       "LookbackHours must be",
+		"dry-run-text.json":        "DryRun must be true or false",
+		"retry-failed-null.json":   "RetryFailed must be true or false",
+		"repeated-field.json":      `"DryRun" twice`,
+		"discover-null.json":       "Discover must be an object",
+		"discover-list.json":       "Discover must be an object",
+		"check-true.json":          "Check must be {}",
+		"check-with-a-field.json":  "Check must be {}",
+		"both.json":                "send one of them",
+		"twice.json":               `"Discover" twice`,
+		"with-another-member.json": `"DryRun" is not part of a command`,
+		"lower-case.json":          `"discover" is not part of a command: send {"Discover"`,
+		"timer-not-json.json":      "the timer's payload must be empty",
+		"timer-list.json":          "the timer's payload must be empty",
+		"timer-object.json":        "the timer's payload must be a string",
+		"timer-number.json":        "the timer's payload must be a string",
+		"timer-check.json":         "is for a person",
+		"timer-unknown-field.json": `the timer's payload: Discover has no field "DryRuns"`,
+		"timer-backup-set.json":    `the timer's payload: "BackupSetId" is not part of a command`,
+		"timer-beside.json":        "in payload, as a string",
+	}
+	files, err := filepath.Glob("testdata/command/invalid/*.json")
+	require.NoError(t, err)
+	require.Len(t, files, len(wants), "each file has its mistake here")
+	for file, want := range wants {
+		t.Run(file, func(t *testing.T) {
+			_, is, mistake := events.ReadCommand(commandFile(t, "command/invalid", file))
+			assert.True(t, is, "no event either")
+			require.NotNil(t, mistake)
+			assert.Equal(t, events.CodeMalformed, mistake.Code)
+			assert.Contains(t, mistake.Message, want)
+		})
+	}
+}
+
+func TestReadCommand_LeavesEventsAlone(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json")
+	require.NoError(t, err)
+	more, err := filepath.Glob("testdata/console/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, append(files, more...))
+	payloads := map[string]string{
+		"empty":                  "",
+		"text":                   "rubbish",
+		"null":                   "null",
+		"broken":                 `{"Discover":{`,
+		"in an array":            `[{"Discover":{}}]`,
+		"in a queue message":     `{"requestId":"1","messageId":"2","messageBody":"{\"Discover\":{}}","Discover":{}}`,
+		"in a CloudEvent":        `{"specversion":"1.0","id":"1","data":{"Discover":{}},"Discover":{}}`,
+		"in a member":            `{"data":{"Discover":{}}}`,
+		"a timer without a name": `{"triggerTime":"2023-12-26T07:49:00Z"}`,
+		"a check among others":   `{"check":"x","BackupSetId":"a","BackupSetName":"b"}`,
+	}
+	for _, file := range append(files, more...) {
+		payloads[file] = string(commandFile(t, "..", file))
+	}
+	for name, payload := range payloads {
+		t.Run(name, func(t *testing.T) {
+			_, is, mistake := events.ReadCommand([]byte(payload))
+			assert.False(t, is)
+			assert.Nil(t, mistake)
+		})
+	}
+}
+
+// The payload of a trigger may be 32 MB, and the handler asks of each whether it is
+// a command.
+func TestReadCommand_IsCheapForEvents(t *testing.T) {
+	big := bytes.Repeat([]byte(`{"triggerTime":"Discover"},`), 32<<20/27)
+	for name, payload := range map[string][]byte{
+		"array":  append([]byte("["), big...),
+		"object": append([]byte(`{"data":[`), big...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			result := testing.Benchmark(func(b *testing.B) {
+				for b.Loop() {
+					_, _, _ = events.ReadCommand(payload)
+				}
+			})
+			assert.Less(t, result.NsPerOp(), int64(100_000), "reading it all would take some 100 ms")
+			assert.Zero(t, result.AllocsPerOp())
+		})
+	}
+}
+
+func FuzzReadCommand(f *testing.F) {
+	for _, pattern := range []string{"testdata/command/*.json", "testdata/command/invalid/*.json", "testdata/*.json"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(f, err)
+		for _, file := range files {
+			payload, err := os.ReadFile(file)
+			require.NoError(f, err)
+			f.Add(payload)
+		}
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		command, is, mistake := events.ReadCommand(payload)
+		switch {
+		case !is:
+			require.Nil(t, mistake)
+			require.Equal(t, events.Command{}, command)
+			return
+		case mistake != nil:
+			require.NotEmpty(t, mistake.Message)
+			require.Equal(t, events.CodeMalformed, mistake.Code)
+			return
+		}
+		require.NotEqual(t, command.Discover != nil, command.Check, "one of the two")
+		require.False(t, command.Check && command.Timer)
+		if command.Discover == nil {
+			return
+		}
+		for _, id := range command.Discover.BackupPlanIDs {
+			require.True(t, events.IsBackupPlanID(id))
+		}
+		for _, id := range command.Discover.BackupSetIDs {
+			require.NotEmpty(t, id)
+			require.LessOrEqual(t, len(strings.ToValidUTF8(id, "")), 4*1024)
+		}
+		require.GreaterOrEqual(t, command.Discover.LookbackHours, 0)
+		require.LessOrEqual(t, command.Discover.LookbackHours, events.MaxLookbackHours)
+	})
+}
+
+func commandFile(t *testing.T, folder, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", folder, name))
+	require.NoError(t, err)
+	return content
+}
