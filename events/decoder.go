@@ -241,7 +241,7 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) *Error {
 			return &Error{Code: CodeOwnResult, Message: "this is a result of the function, not a backup event: " +
 				"the result queue and the source queue are the same, or one is forwarded to the other"}
 		}
-		r.event.Announced = kind == typeCompleted && isString(o.source) && isBackupPlan(unquote(o.source))
+		r.event.Announced = kind == TypeBackupSetCompleted && isString(o.source) && isBackupPlan(unquote(o.source))
 	}
 	if isNull(o.data) {
 		o.data = o.dataBase64
@@ -311,9 +311,6 @@ func publishTime(value []byte) time.Time {
 	}
 	return time.UnixMilli(ms).UTC()
 }
-
-// typeCompleted is the CloudEvents type of an announcement of discovery.
-const typeCompleted = "dbs:IncrementBackupSet:Completed"
 
 // isBackupPlan reports whether source is acs:dbs:<region>:<account>:backupplan/<id>.
 func isBackupPlan(source string) bool {
