@@ -24,7 +24,7 @@ func announcement() events.Announcement {
 }
 
 func TestAnnouncement_IsACloudEvent(t *testing.T) {
-	assert.Equal(t, `{"specversion":"1.0","id":"1hv5g9wk0001/mysql-bin.000058",`+
+	assert.JSONEq(t, `{"specversion":"1.0","id":"1hv5g9wk0001/mysql-bin.000058",`+
 		`"source":"acs:dbs:cn-hangzhou:1234567890123456:backupplan/dbsqdss5tmh0001","type":"dbs:IncrementBackupSet:Completed",`+
 		`"subject":"mysql-bin.000058","time":"2026-11-24T09:00:00.123Z","datacontenttype":"application/json",`+
 		`"data":{"BackupSetJobId":"1hv5g9wk0001","BackupSetId":"mysql-bin.000058","BackupStatus":"COMPLETED",`+

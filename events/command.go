@@ -8,6 +8,12 @@ import (
 	"unicode/utf8"
 )
 
+// Error codes of commands that the settings do not allow.
+const (
+	CodeNoBackupPlan  = "Event.NoBackupPlan"  // no backup plan is named
+	CodeNoSourceQueue = "Event.NoSourceQueue" // there is no queue for announcements
+)
+
 // Command is what a timer trigger or a person asks for, instead of sending events.
 type Command struct {
 	Discover *Discover // the discovery run that is asked for, if one is
@@ -168,7 +174,7 @@ func readDiscover(text []byte) (Discover, *Error) {
 		case "BackupPlanIds":
 			d.BackupPlanIDs, err = readNames(name, value, IsBackupPlanID, "a backup plan ID, such as dbsqdss5tmh0001")
 		case "BackupSetIds":
-			d.BackupSetIDs, err = readNames(name, value, isName, "a BackupSetId, such as mysql-bin.000058")
+			d.BackupSetIDs, err = readNames(name, value, IsBackupSetID, "a BackupSetId, such as mysql-bin.000058")
 		case "LookbackHours":
 			d.LookbackHours, err = readLookback(value)
 		case "DryRun":
@@ -254,7 +260,8 @@ func IsBackupPlanID(s string) bool {
 	})
 }
 
-func isName(s string) bool { return s != "" && utf8.RuneCountInString(s) <= maxField }
+// IsBackupSetID reports whether s may be a BackupSetId or a BackupSetJobId of an event.
+func IsBackupSetID(s string) bool { return s != "" && utf8.RuneCountInString(s) <= maxField }
 
 // isEmptyObject reports whether a valid JSON object has no members.
 func isEmptyObject(object []byte) bool { return object[skipSpace(object, 1)] == '}' }

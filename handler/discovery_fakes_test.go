@@ -1,0 +1,359 @@
+package handler_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+const (
+	planA = "dbsqdss5tmh0001"
+	planB = "dbsqdss5tmh0002"
+	jobID = "1hv5g9wk0001"
+
+	listSets  = "DescribeIncrementBackupList"
+	listTasks = "DescribeBackupSetDownloadTaskList"
+)
+
+// listCall is one call of a list.
+type listCall struct {
+	operation, plan string
+	pageNum         int
+	query           handler.BackupSetQuery
+}
+
+// fakeDBSPlan is what DBS knows about one plan.
+type fakeDBSPlan struct {
+	sets  []handler.BackupSet
+	tasks []handler.DownloadTask
+}
+
+// fakeLists is DBS with its lists: a task that is created is listed from then on.
+type fakeLists struct {
+	countsFromOne bool // pages; else from 0
+	// before, if set, runs before each list call, and may refuse it; cut may shorten
+	// or change what the call answers.
+	before func(ctx context.Context, call listCall) error
+	cut    func(call listCall, page *fakePage)
+	// creating, if set, runs before a task is created, and may refuse it; created
+	// runs after it, and may lose the answer.
+	creating, created func(request events.Request) error
+
+	mu     sync.Mutex
+	plans  map[string]*fakeDBSPlan
+	tokens map[string]handler.DownloadTask // by ClientToken
+	calls  []listCall
+	flying int
+	peak   int
+}
+
+// fakePage is a page of either list.
+type fakePage struct {
+	totals handler.Totals
+	sets   []handler.BackupSet
+	tasks  []handler.DownloadTask
+}
+
+func (f *fakeLists) BackupSets(ctx context.Context, query handler.BackupSetQuery) (handler.BackupSetPage, error) {
+	page, err := f.list(ctx, listCall{operation: listSets, plan: query.BackupPlanID, pageNum: query.PageNum, query: query}, func(plan *fakeDBSPlan) (page fakePage) {
+		// It is not documented which time DBS selects by: the earliest is the strictest.
+		var selected []handler.BackupSet
+		for _, set := range plan.sets {
+			if set.StartTime.IsZero() || !set.StartTime.Before(query.Start) && !set.StartTime.After(query.End) {
+				selected = append(selected, set)
+			}
+		}
+		page.sets, page.totals = pageOf(selected, query.PageNum, f.countsFromOne)
+		return page
+	})
+	return handler.BackupSetPage{Totals: page.totals, Sets: page.sets}, err
+}
+
+func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (handler.DownloadTaskPage, error) {
+	page, err := f.list(ctx, listCall{operation: listTasks, plan: plan, pageNum: pageNum}, func(plan *fakeDBSPlan) (page fakePage) {
+		page.tasks, page.totals = pageOf(plan.tasks, pageNum, f.countsFromOne)
+		return page
+	})
+	return handler.DownloadTaskPage{Totals: page.totals, Tasks: page.tasks}, err
+}
+
+func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSPlan) fakePage) (fakePage, error) {
+	f.mu.Lock()
+	f.calls = append(f.calls, call)
+	f.flying++
+	f.peak = max(f.peak, f.flying)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.flying--
+		f.mu.Unlock()
+	}()
+	if f.before != nil {
+		if err := f.before(ctx, call); err != nil {
+			return fakePage{}, err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	plan := f.plans[call.plan]
+	if plan == nil {
+		return fakePage{}, permanent("InvalidParameterValid")
+	}
+	page := read(plan)
+	if f.cut != nil {
+		f.cut(call, &page)
+	}
+	return page, nil
+}
+
+func pageOf[T any](all []T, pageNum int, fromOne bool) ([]T, handler.Totals) {
+	totals := handler.Totals{Pages: (len(all) + handler.ListPageSize - 1) / handler.ListPageSize, Elements: len(all)}
+	if fromOne {
+		pageNum = max(pageNum, 1) - 1
+	}
+	from := min(pageNum*handler.ListPageSize, len(all))
+	return slices.Clone(all[from:min(from+handler.ListPageSize, len(all))]), totals
+}
+
+// CreateTask behaves as DBS does: one token, one task, for ever.
+func (f *fakeLists) CreateTask(_ context.Context, request events.Request) (handler.Task, error) {
+	if f.creating != nil {
+		if err := f.creating(request); err != nil {
+			return handler.Task{}, err
+		}
+	}
+	f.mu.Lock()
+	task, ok := f.tokens[request.ClientToken]
+	if !ok {
+		task = handler.DownloadTask{ID: fmt.Sprintf("task-%d", len(f.tokens)+1), BackupSetID: request.BackupSetID,
+			BackupSetCode: request.BackupSetName, JobType: "cbs_backup_sub_cont", Status: "running", CreateTime: time.Now()}
+		f.tokens[request.ClientToken] = task
+		for _, plan := range f.plans {
+			if slices.ContainsFunc(plan.sets, func(set handler.BackupSet) bool {
+				return set.BackupSetJobID == request.BackupSetID && set.BackupSetID == request.BackupSetName
+			}) {
+				plan.tasks = slices.Insert(plan.tasks, 0, task) // the newest first
+			}
+		}
+	}
+	f.mu.Unlock()
+	if f.created != nil {
+		if err := f.created(request); err != nil {
+			return handler.Task{}, err
+		}
+	}
+	return handler.Task{ID: task.ID, RequestID: "R"}, nil
+}
+
+// callsOf returns the calls of an operation, of all plans if plan is empty.
+func (f *fakeLists) callsOf(operation, plan string) (calls []listCall) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, call := range f.calls {
+		if call.operation == operation && (plan == "" || call.plan == plan) {
+			calls = append(calls, call)
+		}
+	}
+	return calls
+}
+
+// fakeSource is a queue that can be looked at. What was sent is taken by deliver.
+type fakeSource struct {
+	held int // messages besides those that were sent
+	// before, if set, runs before each request, and may refuse it; refuse may refuse
+	// one message; lose may lose the answer.
+	before func(ctx context.Context) error
+	refuse func(body string) error
+	lose   func() error
+	depth  func(ctx context.Context) error
+	try    error // the answer to TrySend
+
+	mu       sync.Mutex
+	messages []string
+	sent     []string // delivered or not
+	batches  [][]string
+	asked    int
+}
+
+func (f *fakeSource) Send(ctx context.Context, bodies []string) []error {
+	answers := make([]error, len(bodies))
+	fail := func(err error) []error {
+		for i := range answers {
+			answers[i] = cmp.Or(answers[i], err)
+		}
+		return answers
+	}
+	if f.before != nil {
+		if err := f.before(ctx); err != nil {
+			return fail(err)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.batches = append(f.batches, bodies)
+	for i, body := range bodies {
+		if f.refuse != nil {
+			if answers[i] = f.refuse(body); answers[i] != nil {
+				continue
+			}
+		}
+		f.messages, f.sent = append(f.messages, body), append(f.sent, body)
+	}
+	if f.lose != nil {
+		return fail(f.lose())
+	}
+	return answers
+}
+
+func (f *fakeSource) Depth(ctx context.Context) (int, error) {
+	f.mu.Lock()
+	f.asked++
+	n := f.held + len(f.messages)
+	f.mu.Unlock()
+	if f.depth != nil {
+		if err := f.depth(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+func (f *fakeSource) TrySend(context.Context) error { return f.try }
+
+// announced returns the BackupSetIds that were announced, in their order.
+func (f *fakeSource) announced(t testing.TB) (ids []string) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, body := range f.sent {
+		var event struct{ Subject string }
+		require.NoError(t, json.Unmarshal([]byte(body), &event))
+		ids = append(ids, event.Subject)
+	}
+	return ids
+}
+
+// discovery is a handler with DBS's lists and a source queue around it.
+type discovery struct {
+	*handler.Handler
+	dbs                          *fakeLists
+	source, results, deadLetters *fakeSource
+	log                          *bytes.Buffer
+}
+
+func deployDiscovery(change func(*handler.Config)) *discovery {
+	d := &discovery{
+		dbs:    &fakeLists{plans: map[string]*fakeDBSPlan{planA: {}}, tokens: map[string]handler.DownloadTask{}},
+		source: &fakeSource{}, results: &fakeSource{}, deadLetters: &fakeSource{}, log: &bytes.Buffer{},
+	}
+	d.restart(change)
+	return d
+}
+
+// restart replaces the handler, as a new instance does.
+func (d *discovery) restart(change func(*handler.Config)) {
+	config := handler.Config{
+		Source:        events.Source{Region: "cn-hangzhou", AccountID: "1234567890123456", FunctionName: "increment-backup-download"},
+		Concurrency:   4,
+		BackupPlanIDs: []string{planA},
+	}
+	if change != nil {
+		change(&config)
+	}
+	ports := handler.Ports{Tasks: d.dbs, Lists: d.dbs, Results: d.results, DeadLetters: d.deadLetters, Source: d.source}
+	d.Handler = handler.New(config, ports, slog.New(slog.NewJSONHandler(d.log, nil)))
+}
+
+// plan returns what DBS knows about a plan, which exists from then on.
+func (d *discovery) plan(id string) *fakeDBSPlan {
+	if d.dbs.plans[id] == nil {
+		d.dbs.plans[id] = &fakeDBSPlan{}
+	}
+	return d.dbs.plans[id]
+}
+
+// run makes a discovery run of a minute, as a timer does.
+func (d *discovery) run(t testing.TB, command events.Discover) (handler.Discovery, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	answer, err := d.Discover(ctx, "request-1", events.Command{Discover: &command, Timer: true})
+	require.NoError(t, ctx.Err(), "the answer leaves before the deadline")
+	return answer, err
+}
+
+// deliver hands all that is in the source queue to the handler, as the trigger
+// does, and puts it back if the handler fails.
+func (d *discovery) deliver(t testing.TB) error {
+	t.Helper()
+	d.source.mu.Lock()
+	bodies := d.source.messages
+	d.source.messages = nil
+	d.source.mu.Unlock()
+	if len(bodies) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := d.Handle(ctx, "request-2", batch(bodies...))
+	if err != nil {
+		d.source.mu.Lock()
+		d.source.messages = append(d.source.messages, bodies...)
+		d.source.mu.Unlock()
+	}
+	return err
+}
+
+// lines returns the log's lines of a level, WARN or ERROR.
+func (d *discovery) lines(level string) (lines []string) {
+	for line := range strings.Lines(d.log.String()) {
+		if strings.Contains(line, `"level":"`+level+`"`) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// finished returns a set that was completed the given time ago.
+func finished(n int, ago time.Duration) handler.BackupSet {
+	return backupSet(func(s *handler.BackupSet) {
+		s.BackupSetID = fmt.Sprintf("mysql-bin.%06d", n)
+		s.EndTime = time.Now().Add(-ago)
+		s.StartTime = s.EndTime.Add(-time.Hour)
+	})
+}
+
+// backupSet returns a set that was completed an hour ago, but for change.
+func backupSet(change func(*handler.BackupSet)) handler.BackupSet {
+	now := time.Now()
+	set := handler.BackupSet{BackupSetJobID: jobID, BackupSetID: "mysql-bin.000001", BackupStatus: "COMPLETED",
+		StartTime: now.Add(-2 * time.Hour), EndTime: now.Add(-time.Hour), ExpiredTime: now.Add(1000 * time.Hour)}
+	if change != nil {
+		change(&set)
+	}
+	set.Item, _ = json.Marshal(map[string]any{"BackupSetJobId": set.BackupSetJobID, "BackupSetId": set.BackupSetID,
+		"BackupStatus": set.BackupStatus, "StartTime": set.StartTime.UnixMilli(), "EndTime": set.EndTime.UnixMilli(),
+		"BackupSetExpiredTime": set.ExpiredTime.UnixMilli(), "StorageMethod": "Standard", "BackupSize": 18535,
+		"SourceEndpointIpPort": "172.16.103.1:4001"})
+	return set
+}
+
+// taskOf returns a download task of a set, in the given status, made half an hour
+// ago.
+func taskOf(set handler.BackupSet, id, status string) handler.DownloadTask {
+	return handler.DownloadTask{ID: id, BackupSetID: set.BackupSetJobID, BackupSetCode: set.BackupSetID,
+		JobType: "cbs_backup_sub_cont", Status: status, CreateTime: time.Now().Add(-30 * time.Minute)}
+}

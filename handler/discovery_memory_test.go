@@ -1,0 +1,101 @@
+package handler_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+// endlessLists has lists of any length, of which it keeps nothing.
+type endlessLists struct {
+	sets, tasks int
+	now         time.Time
+	calls       func(call listCall)
+}
+
+func (l *endlessLists) BackupSets(_ context.Context, query handler.BackupSetQuery) (handler.BackupSetPage, error) {
+	page := handler.BackupSetPage{Totals: totalsOf(l.sets)}
+	l.calls(listCall{operation: listSets, pageNum: query.PageNum})
+	for i := query.PageNum * 100; i < min(l.sets, (query.PageNum+1)*100); i++ {
+		set := handler.BackupSet{BackupSetJobID: strings.Clone(jobID), BackupSetID: fmt.Sprintf("mysql-bin.%06d", i), BackupStatus: "COMPLETED",
+			StartTime: l.now.Add(time.Duration(i-l.sets-10) * time.Second), EndTime: l.now.Add(time.Duration(i-l.sets) * time.Second)}
+		// An item as DBS gives it, with the fields of the newest SDKs.
+		set.Item = fmt.Appendf(nil, `{"EndTime":%d,"BackupSetExpiredTime":%d,"StartTime":%d,"StorageMethod":"Standard","BackupSetJobId":%q,`+
+			`"BackupSetId":%q,"BackupStatus":"COMPLETED","BackupSize":%d,"SourceEndpointIpPort":"172.16.103.1:4001","SourceEndpointHost":"172.16.103.1",`+
+			`"SourceEndpointPort":"4001","SourceEndpointInstanceId":"rm-bp1a2b3c4d5e6f7g8","SourceEndpointInstanceType":"RDS","SourceEndpointRegion":"cn-hangzhou"}`,
+			set.EndTime.UnixMilli(), set.EndTime.Add(1000*time.Hour).UnixMilli(), set.StartTime.UnixMilli(), jobID, set.BackupSetID, 18535+7*i)
+		page.Sets = append(page.Sets, set)
+	}
+	return page, nil
+}
+
+func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (handler.DownloadTaskPage, error) {
+	page := handler.DownloadTaskPage{Totals: totalsOf(l.tasks)}
+	l.calls(listCall{operation: listTasks, pageNum: pageNum})
+	for i := pageNum * 100; i < min(l.tasks, (pageNum+1)*100); i++ {
+		page.Tasks = append(page.Tasks, handler.DownloadTask{ID: fmt.Sprintf("urxgrxt7%05d", i), BackupSetID: strings.Clone(jobID),
+			BackupSetCode: fmt.Sprintf("mysql-bin.%06d", i), JobType: strings.Clone("cbs_backup_sub_cont"), Status: strings.Clone("finish"), CreateTime: l.now})
+	}
+	return page, nil
+}
+
+func totalsOf(n int) handler.Totals { return handler.Totals{Pages: (n + 99) / 100, Elements: n} }
+
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC() // the first moves pools to their victim caches
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+// An instance of 128 MB, of which the garbage may take half, must hold two such
+// plans. All sets of the lookback are finished, and those without a task are the
+// newest: none may crowd them out.
+func TestDiscover_ManySetsAndTasksTakeLittleMemory(t *testing.T) {
+	const sets, tasks = 100_000, 99_990
+	before := liveHeap()
+	peak, calls := int64(0), 0
+	lists := &endlessLists{sets: sets, tasks: tasks, now: time.Now()}
+	lists.calls = func(call listCall) {
+		calls++
+		if call.operation == listTasks && call.pageNum == tasks/100 {
+			peak = liveHeap() - before
+		}
+	}
+	source := &fakeSource{}
+	h := handler.New(handler.Config{Concurrency: 1}, handler.Ports{Lists: lists, Source: source}, discard)
+	answer, err := h.Discover(t.Context(), "", events.Command{Discover: &events.Discover{BackupPlanIDs: []string{planA}}})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int{"withTask": tasks, "announced": 10}, counts(t, answer.Plans[0]))
+	assert.Equal(t, "mysql-bin.099990", source.announced(t)[0])
+	t.Logf("live heap %.1f MiB, %d calls", float64(peak)/(1<<20), calls)
+	assert.Positive(t, peak)
+	assert.Less(t, peak, int64(40<<20))
+	assert.LessOrEqual(t, calls, 1000+1000+4)
+}
+
+func BenchmarkDiscover(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("sets=%d", n), func(b *testing.B) {
+			lists := &endlessLists{sets: n, tasks: n - 10, now: time.Now(), calls: func(listCall) {}}
+			h := handler.New(handler.Config{Concurrency: 16}, handler.Ports{Lists: lists, Source: &fakeSource{}}, discard)
+			b.ReportAllocs()
+			for b.Loop() {
+				answer, err := h.Discover(b.Context(), "", events.Command{Discover: &events.Discover{BackupPlanIDs: []string{planA}}})
+				if err != nil || answer.Plans[0].Announced != 10 {
+					b.Fatal(answer, err)
+				}
+			}
+		})
+	}
+}

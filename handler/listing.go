@@ -1,0 +1,115 @@
+package handler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+)
+
+// The operations of DBS that discovery reads.
+const (
+	operationSets  = "DescribeIncrementBackupList"
+	operationTasks = "DescribeBackupSetDownloadTaskList"
+)
+
+// planReader reads the lists of one backup plan.
+type planReader struct {
+	lists   BackupLister
+	caller  *caller
+	workers int // pages to read at once
+	plan    string
+}
+
+// readPages reads a list: page 0, which says how long it is, then the others at
+// once, and calls add with each page's number. DBS is documented to count pages
+// from 0 and has samples that count from 1; so the page after the last one is read
+// as well, but only if fewer different rows came than the first page announced.
+// readPages returns that announced number.
+func (r *planReader) readPages(ctx context.Context, operation string, page func(ctx context.Context, pageNum int) (Totals, error), different func() int) (int, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The other pages of a list that lacks one are of no use.
+	caller := *r.caller
+	caller.starting, caller.running = ctx, ctx
+	read := func(pageNum int) (totals Totals, err error) {
+		err = caller.do(func(ctx context.Context) error {
+			totals, err = page(ctx, pageNum)
+			return err
+		}, slog.String("operation", operation), slog.String("backupPlanId", r.plan), slog.Int("pageNum", pageNum))
+		return totals, err
+	}
+
+	first, err := read(0)
+	if err != nil {
+		return 0, err
+	}
+	if first.Elements < 0 || first.Pages < 0 || first.Pages > max(first.Elements, 1) {
+		return 0, &ServiceError{Service: "DBS", Code: "UnexpectedAnswer",
+			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
+	}
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	var once sync.Once
+	for range min(r.workers, first.Pages-1) {
+		workers.Go(func() {
+			for {
+				pageNum := int(next.Add(1))
+				if pageNum >= first.Pages || ctx.Err() != nil {
+					return
+				}
+				if _, failed := read(pageNum); failed != nil {
+					once.Do(func() { err = failed; cancel(failed) })
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	if err == nil && first.Pages > 0 && different() < first.Elements {
+		_, err = read(first.Pages)
+	}
+	return first.Elements, err
+}
+
+// readSets reads the plan's backup sets into list. Rows that are missing, since
+// pages shifted while they were read, are found by the next run.
+func (r *planReader) readSets(ctx context.Context, query BackupSetQuery, list *setList) error {
+	query.BackupPlanID = r.plan
+	_, err := r.readPages(ctx, operationSets, func(ctx context.Context, pageNum int) (Totals, error) {
+		query := query
+		query.PageNum = pageNum
+		page, err := r.lists.BackupSets(ctx, query)
+		if err == nil {
+			list.add(page.Sets)
+		}
+		return page.Totals, err
+	}, list.different)
+	return err
+}
+
+// readTasks returns the plan's download tasks, all of them: a task that is missing
+// would be made a second time.
+func (r *planReader) readTasks(ctx context.Context, sets *setList) (*taskList, error) {
+	var expected, got int
+	for range 2 { // pages may have shifted while they were read
+		list := newTaskList(sets)
+		var err error
+		expected, err = r.readPages(ctx, operationTasks, func(ctx context.Context, pageNum int) (Totals, error) {
+			page, err := r.lists.DownloadTasks(ctx, r.plan, pageNum)
+			if err == nil {
+				list.add(page.Tasks)
+			}
+			return page.Totals, err
+		}, list.different)
+		if err != nil {
+			return nil, err
+		}
+		if got = list.different(); got >= expected {
+			return list, list.check()
+		}
+	}
+	return nil, &ServiceError{Service: "DBS", Code: "IncompleteList",
+		Message: fmt.Sprintf("%d of %d download tasks are listed, at the second attempt too", got, expected)}
+}
