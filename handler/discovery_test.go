@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -281,6 +282,79 @@ func TestDiscover_AFailedDownloadIsNamedAndTriedAgainIfAsked(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A page that shifts shows a task twice, which has failed once for all that.
+func TestDiscover_CountsAFailedDownloadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deployDiscovery(nil)
+		plan := d.plan(planA)
+		plan.sets = []handler.BackupSet{backupSet(nil)}
+		first, second := taskOf(plan.sets[0], "task-1", "stop"), taskOf(plan.sets[0], "task-2", "stop")
+		plan.tasks = []handler.DownloadTask{first, second, first, second}
+		d.dbs.cut = func(_ listCall, page *fakePage) { page.totals.Elements = min(page.totals.Elements, 2) }
+		_, err := d.run(t, events.Discover{RetryFailed: true})
+		require.NoError(t, err)
+		assert.Len(t, d.source.sent, 1, "two failures are not three")
+	})
+}
+
+func TestDiscover_ReportsTheTaskThatCounts(t *testing.T) {
+	for name, c := range map[string]struct {
+		statuses []string // the oldest first
+		want     string
+	}{
+		"the one that has not failed, made first": {[]string{"finish", "stop"}, "task-0"},
+		"the one that has not failed, made last":  {[]string{"stop", "finish"}, "task-1"},
+		"the newest of those":                     {[]string{"running", "stop", "finish"}, "task-2"},
+		"the newest of the failed ones":           {[]string{"init", "stop"}, "task-1"},
+	} {
+		for _, newestFirst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, newest first %t", name, newestFirst), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := deployDiscovery(nil)
+					plan := d.plan(planA)
+					plan.sets = []handler.BackupSet{backupSet(nil)}
+					for i, status := range c.statuses {
+						task := taskOf(plan.sets[0], fmt.Sprintf("task-%d", i), status)
+						task.CreateTime = task.CreateTime.Add(time.Duration(i) * time.Second)
+						plan.tasks = append(plan.tasks, task)
+					}
+					if newestFirst {
+						slices.Reverse(plan.tasks)
+					}
+					answer, err := d.run(t, events.Discover{})
+					require.NoError(t, err)
+					assert.Equal(t, c.want, answer.Plans[0].Sets[0].BackupSetDownloadTaskID)
+				})
+			})
+		}
+	}
+}
+
+// The other pages of a list that lacks one are of no use.
+func TestDiscover_GivesUpAListAsSoonAsAPageFailsForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deployDiscovery(nil)
+		for i := range 1000 {
+			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
+		}
+		d.dbs.before = func(ctx context.Context, call listCall) error {
+			switch call.pageNum {
+			case 0:
+				return nil
+			case 2:
+				time.Sleep(time.Second)
+				return operatorFault("Request.Forbidden")
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		started := time.Now()
+		_, err := d.run(t, events.Discover{})
+		require.ErrorContains(t, err, "Request.Forbidden")
+		assert.Equal(t, time.Second, time.Since(started))
+	})
 }
 
 func TestDiscover_ATriedDownloadIsANewTask(t *testing.T) {

@@ -51,7 +51,6 @@ func (r *planReader) readPages(ctx context.Context, operation string, page func(
 	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	var once sync.Once
 	for range min(r.workers, first.Pages-1) {
 		workers.Go(func() {
 			for {
@@ -59,18 +58,20 @@ func (r *planReader) readPages(ctx context.Context, operation string, page func(
 				if pageNum >= first.Pages || ctx.Err() != nil {
 					return
 				}
-				if _, failed := read(pageNum); failed != nil {
-					once.Do(func() { err = failed; cancel(failed) })
+				if _, err := read(pageNum); err != nil {
+					cancel(err) // the first counts
 					return
 				}
 			}
 		})
 	}
 	workers.Wait()
-	if err == nil && first.Pages > 0 && different() < first.Elements {
-		_, err = read(first.Pages)
+	if ctx.Err() == nil && first.Pages > 0 && different() < first.Elements {
+		if _, err := read(first.Pages); err != nil {
+			return 0, err
+		}
 	}
-	return first.Elements, err
+	return first.Elements, context.Cause(ctx)
 }
 
 // readSets reads the plan's backup sets into list. Rows that are missing, since
