@@ -2,6 +2,7 @@ package events_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,24 @@ func TestReadCommand_LeavesEventsAlone(t *testing.T) {
 			_, is, mistake := events.ReadCommand([]byte(payload))
 			assert.False(t, is)
 			assert.Nil(t, mistake)
+		})
+	}
+}
+
+// Only a timer and a person can ask: a command that is delivered is no backup event.
+func TestReadCommand_ACommandInAMessageIsRefused(t *testing.T) {
+	for _, command := range []string{"discover.json", "check.json", "timer-empty-payload.json", "timer-discover.json"} {
+		t.Run(command, func(t *testing.T) {
+			payload, err := json.Marshal([]any{map[string]any{"specversion": "1.0", "id": "1", "source": "acs:mns", "type": "mns:Queue:SendMessage",
+				"data": map[string]any{"messageId": "1", "messageBody": string(commandFile(t, "command", command))}}})
+			require.NoError(t, err)
+			_, is, mistake := events.ReadCommand(payload)
+			assert.False(t, is)
+			assert.Nil(t, mistake)
+			for event, refused := range (events.Decoder{}).Decode(payload) {
+				assert.NotNil(t, refused)
+				assert.False(t, event.ByHand)
+			}
 		})
 	}
 }
