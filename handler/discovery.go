@@ -257,11 +257,15 @@ func (r *discoveryRun) allow(n int) (int, error) {
 	if !r.counted {
 		r.counted, r.left = true, maxAnnounced
 		if !r.command.DryRun {
+			attempts := 0
 			r.depth = retry(r.publishing, publishTimeout, func(ctx context.Context) error {
 				depth, err := r.ports.Source.Depth(ctx)
 				r.left = max(0, maxAnnounced-depth)
 				return err
-			}, func(error, time.Duration) {})
+			}, func(err error, wait time.Duration) {
+				attempts++
+				r.caller.log.repeat("calling MNS again", attempts, wait, err, slog.String("operation", operationDepth))
+			})
 		}
 	}
 	if r.depth != nil {

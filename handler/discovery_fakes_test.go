@@ -186,6 +186,7 @@ type fakeSource struct {
 	sent     []string // delivered or not
 	batches  [][]string
 	asked    int
+	tries    int
 }
 
 func (f *fakeSource) Send(ctx context.Context, bodies []string) []error {
@@ -231,7 +232,12 @@ func (f *fakeSource) Depth(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-func (f *fakeSource) TrySend(context.Context) error { return f.try }
+func (f *fakeSource) TrySend(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tries++
+	return f.try
+}
 
 // announced returns the BackupSetIds that were announced, in their order.
 func (f *fakeSource) announced(t testing.TB) (ids []string) {

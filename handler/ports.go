@@ -9,7 +9,8 @@ import (
 )
 
 // Ports are the services that a [Handler] works with. Tasks, Results and
-// DeadLetters are required; Lists and Source are what discovery needs.
+// DeadLetters are required; Lists and Source are what discovery needs. A check of
+// the deployment looks at those queues that are an [InspectedQueue].
 type Ports struct {
 	Tasks       TaskCreator
 	Lists       BackupLister
