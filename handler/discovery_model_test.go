@@ -2,10 +2,12 @@ package handler_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +37,7 @@ func drawScene(rt *rapid.T) scene {
 	outcomes := func(name string, kinds ...string) []string {
 		return rapid.SliceOfN(rapid.SampledFrom(kinds), 1, 7).Draw(rt, name)
 	}
-	kinds := rapid.SampledFrom([]string{"finished", "finished", "finished", "filling", "stays filling", "expired", "old", "downloaded", "failed", "old, downloaded"})
+	kinds := rapid.SampledFrom([]string{"finished", "finished", "finished", "filling", "stays filling", "expired", "old", "downloaded", "failed", "old, downloaded", "refused"})
 	return scene{
 		Plans: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) []string {
 			// Few draws make many pages: the kinds are repeated.
@@ -112,9 +114,12 @@ func newStage(s scene) *stage {
 		creates++
 		return s.Creates[creates%len(s.Creates)]
 	}
-	st.dbs.creating = func(events.Request) error {
-		if outcome() == "fail" {
+	st.dbs.creating = func(request events.Request) error {
+		switch {
+		case outcome() == "fail":
 			return transient("InternalError")
+		case isRefused(request.BackupSetName):
+			return permanent("Param.NotFound")
 		}
 		return nil
 	}
@@ -141,6 +146,8 @@ func (st *stage) put(plan *fakeDBSPlan, job, n int, kind string) {
 			s.BackupStatus = "FILLING"
 		case "expired":
 			s.ExpiredTime = s.EndTime
+		case "refused":
+			s.BackupSetID = fmt.Sprintf("refused-%d", n)
 		case "old", "old, downloaded":
 			s.EndTime = s.EndTime.Add(-100 * time.Hour)
 			s.StartTime = s.EndTime
@@ -154,6 +161,9 @@ func (st *stage) put(plan *fakeDBSPlan, job, n int, kind string) {
 		plan.tasks = append(plan.tasks, taskOf(set, "before-"+set.BackupSetID, "stop"))
 	}
 }
+
+// isRefused reports whether DBS refuses for good to download a set.
+func isRefused(setID string) bool { return strings.HasPrefix(setID, "refused-") }
 
 func fullTask(n int) handler.DownloadTask {
 	return handler.DownloadTask{ID: fmt.Sprintf("full-%d", n), BackupSetID: "full", BackupSetCode: "full", JobType: "cbs_backup_sub_full", Status: "finish"}
@@ -279,8 +289,10 @@ func (st *stage) play(t *testing.T) error {
 	if err := st.discover(t); err != nil {
 		return fmt.Errorf("a run with nothing to do: %w", err)
 	}
-	if more := len(st.source.sent) - sent; more > 0 {
-		return fmt.Errorf("a run with nothing to do announces %d sets", more)
+	for _, id := range st.source.announced(t)[sent:] {
+		if !isRefused(id) {
+			return fmt.Errorf("a run with nothing to do announces %s", id)
+		}
 	}
 	return nil
 }
@@ -331,6 +343,14 @@ func (st *stage) discover(t *testing.T) error {
 func (st *stage) check() error {
 	tasks := map[string]int{}
 	failed := map[string]bool{}
+	results := map[string]string{} // the newest types by id
+	for _, body := range st.results.sent {
+		var result events.Result
+		if err := json.Unmarshal([]byte(body), &result); err != nil {
+			return err
+		}
+		results[result.ID] = result.Type
+	}
 	for _, plan := range st.dbs.plans {
 		for _, task := range plan.tasks {
 			key := task.BackupSetID + "/" + task.BackupSetCode
@@ -343,13 +363,19 @@ func (st *stage) check() error {
 		for _, set := range plan.sets {
 			key := set.BackupSetJobID + "/" + set.BackupSetID
 			wanted := set.BackupStatus == "COMPLETED" && set.ExpiredTime.After(time.Now()) && time.Since(set.EndTime) < 72*time.Hour && !failed[key]
-			if wanted && tasks[key] != 1 || tasks[key] > 1 {
+			switch {
+			case wanted && isRefused(set.BackupSetID):
+				if tasks[key] != 0 || results[key] != events.TypeTaskFailed {
+					return fmt.Errorf("%s has %d tasks, and the result %q", key, tasks[key], results[key])
+				}
+			case wanted && tasks[key] != 1 || tasks[key] > 1:
 				return fmt.Errorf("%s has %d tasks", key, tasks[key])
 			}
 		}
 	}
-	if len(st.dbs.tokens) > 0 && len(st.deadLetters.sent) > 0 {
-		return fmt.Errorf("%d dead letters", len(st.deadLetters.sent))
+	// DBS has what is announced still: a dead letter would be a second copy of it.
+	if n := len(st.deadLetters.sent); n > 0 {
+		return fmt.Errorf("%d dead letters", n)
 	}
 	return nil
 }
