@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,13 +107,12 @@ func newStage(s scene) *stage {
 		}
 		return nil
 	}
-	creates := 0
+	var creates atomic.Int64
 	outcome := func() string {
 		if !st.faulty {
 			return "ok"
 		}
-		creates++
-		return s.Creates[creates%len(s.Creates)]
+		return s.Creates[int(creates.Add(1))%len(s.Creates)]
 	}
 	st.dbs.creating = func(request events.Request) error {
 		switch {
