@@ -228,10 +228,11 @@ func (r *discoveryRun) do(plans []string) ([]PlanReport, []DiscoveryFailure) {
 	}
 	reports := make([]PlanReport, len(plans))
 	failed := make([]*DiscoveryFailure, len(plans))
+	turns := newTurns(len(plans))
 	var running sync.WaitGroup
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
 		running.Go(func() {
-			p := &planRun{discoveryRun: r, reader: planReader{lists: r.ports.Lists, caller: r.caller, workers: workers, plan: plans[i]}}
+			p := &planRun{discoveryRun: r, reader: planReader{lists: r.ports.Lists, caller: r.caller, workers: workers, plan: plans[i], turns: turns}}
 			reports[i], failed[i] = p.do()
 		})
 	}

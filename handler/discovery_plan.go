@@ -33,6 +33,7 @@ func (p *planRun) do() (PlanReport, *DiscoveryFailure) {
 		operation = operationTasks
 		p.tasks, err = p.reader.readTasks(p.calls, p.sets)
 	}
+	p.reader.leave()
 	if err != nil {
 		failure := failureOf(p.reader.plan, operation, err)
 		p.logFailure("backup plan left alone: a list cannot be read whole", failure)

@@ -1020,36 +1020,79 @@ func TestDiscover_ReadsPagesInParallelWithinTheConcurrency(t *testing.T) {
 	}
 }
 
-// A plan whose calls hang must not use up the places of the others.
-func TestDiscover_AHangingPlanLeavesTheOthersTheirTime(t *testing.T) {
-	for _, concurrency := range []int{2, 16} {
-		t.Run(strconv.Itoa(concurrency), func(t *testing.T) {
+// Plans whose calls hang must not use up the places of the others.
+func TestDiscover_HangingPlansLeaveTheOthersTheirTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		concurrency int
+		from        int // the first page that hangs
+		hanging     int // plans
+		within      time.Duration
+	}{
+		"one place":               {1, 0, 1, 25 * time.Second},
+		"one place, later pages":  {1, 1, 1, 25 * time.Second},
+		"two places":              {2, 1, 1, 5 * time.Second},
+		"many places":             {16, 1, 1, 5 * time.Second},
+		"many plans, many places": {16, 0, 20, 20 * time.Second},
+		"many plans, all pages":   {16, 1, 2, 20 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				plans := []string{planB}
+				for i := range c.hanging {
+					plans = append(plans, fmt.Sprintf("hanging%d", i))
+				}
 				d := deployDiscovery(func(config *handler.Config) {
-					config.Concurrency, config.BackupPlanIDs = concurrency, []string{planA, planB}
+					config.Concurrency, config.BackupPlanIDs = c.concurrency, plans
 				})
-				for i := range 3000 {
-					d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
-					d.plan(planB).sets = append(d.plan(planB).sets, finished(i, time.Hour))
+				for _, id := range plans {
+					for i := range 1500 {
+						d.plan(id).sets = append(d.plan(id).sets, finished(i, time.Hour))
+					}
 				}
 				var mu sync.Mutex
 				var doneAt time.Time
 				d.dbs.before = func(ctx context.Context, call listCall) error {
-					if call.plan == planA && call.pageNum > 0 {
+					if call.plan != planB && call.pageNum >= c.from {
 						<-ctx.Done()
 						return ctx.Err()
 					}
 					time.Sleep(10 * time.Millisecond)
 					mu.Lock()
-					doneAt = time.Now()
-					mu.Unlock()
+					defer mu.Unlock()
+					if call.plan == planB {
+						doneAt = time.Now()
+					}
 					return nil
 				}
 				started := time.Now()
 				answer, err := d.run(t, events.Discover{})
-				require.ErrorContains(t, err, planA)
-				assert.Equal(t, 3000, answer.Plans[1].Announced)
-				assert.Less(t, doneAt.Sub(started), 5*time.Second)
+				require.ErrorContains(t, err, "hanging0")
+				assert.Equal(t, 1500, answer.Plans[0].Announced)
+				assert.LessOrEqual(t, doneAt.Sub(started), c.within)
+			})
+		})
+	}
+}
+
+// A call that hangs once does not cost its plan the run.
+func TestDiscover_APlanThatHangsGoesOnAfterTheOthers(t *testing.T) {
+	for name, hanging := range map[string][]string{"one": {planA}, "all": {planA, planB}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := deployDiscovery(func(config *handler.Config) { config.BackupPlanIDs = []string{planA, planB} })
+				d.plan(planA).sets = []handler.BackupSet{finished(1, time.Hour)}
+				d.plan(planB).sets = []handler.BackupSet{finished(2, time.Hour)}
+				var hung sync.Map
+				d.dbs.before = func(ctx context.Context, call listCall) error {
+					if _, before := hung.LoadOrStore(call.plan, true); !before && slices.Contains(hanging, call.plan) {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return nil
+				}
+				_, err := d.run(t, events.Discover{})
+				require.NoError(t, err)
+				assert.Len(t, d.source.sent, 2)
 			})
 		})
 	}

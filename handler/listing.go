@@ -1,11 +1,13 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The operations of DBS that discovery reads.
@@ -14,12 +16,69 @@ const (
 	operationTasks = "DescribeBackupSetDownloadTaskList"
 )
 
+// turns makes plans whose calls hang wait until the others are read: each of their
+// calls may take a place in flight for as long as the others need in all.
+type turns struct {
+	mu      sync.Mutex
+	reading int           // plans that are being read, and do not hang
+	over    chan struct{} // closed when there are none
+}
+
+func newTurns(plans int) *turns { return &turns{reading: plans, over: make(chan struct{})} }
+
+func (t *turns) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reading--; t.reading == 0 {
+		close(t.over)
+	}
+}
+
 // planReader reads the lists of one backup plan.
 type planReader struct {
 	lists   BackupLister
 	caller  *caller
 	workers int // pages to read at once
 	plan    string
+	turns   *turns
+	left    sync.Once
+	hangs   atomic.Bool // a call has timed out
+}
+
+// leave notes that the plan is read, or hangs: no other plan waits for it.
+func (r *planReader) leave() { r.left.Do(r.turns.leave) }
+
+// do makes a call as caller.do does, but for the turns.
+func (r *planReader) do(caller *caller, call func(context.Context) error, what ...slog.Attr) error {
+	state := attempts{timeout: callTimeout}
+	var err error
+	for {
+		if r.hangs.Load() {
+			select {
+			case <-r.turns.over:
+			case <-caller.starting.Done():
+			}
+		}
+		select {
+		case caller.places <- struct{}{}:
+		case <-caller.starting.Done():
+			return cmp.Or(err, context.Cause(caller.starting))
+		}
+		var wait time.Duration
+		var again bool
+		wait, again, err = caller.attempt(&state, call, what...)
+		if state.timeout > callTimeout {
+			r.hangs.Store(true)
+			r.leave()
+		}
+		<-caller.places
+		if err == nil || !again {
+			return err
+		}
+		if sleep(caller.starting, wait) != nil {
+			return err
+		}
+	}
 }
 
 // readPages reads a list: page 0, which says how long it is, then the others at
@@ -34,7 +93,7 @@ func (r *planReader) readPages(ctx context.Context, operation string, page func(
 	caller := *r.caller
 	caller.starting, caller.running = ctx, ctx
 	read := func(pageNum int) (totals Totals, err error) {
-		err = caller.do(func(ctx context.Context) error {
+		err = r.do(&caller, func(ctx context.Context) error {
 			totals, err = page(ctx, pageNum)
 			return err
 		}, slog.String("operation", operation), slog.String("backupPlanId", r.plan), slog.Int("pageNum", pageNum))
