@@ -73,16 +73,16 @@ type DiscoveryFailure struct {
 // text says what failed, and, for a refused permission, which action to allow. That
 // comes before the service's own words, which may be cut off.
 func (f DiscoveryFailure) text() string {
-	allow := ""
-	if service := serviceErrorOf(f.Err); service.HTTPStatusCode == forbidden && service.Kind == OperatorFault {
-		action := "dbs:" + f.Operation
-		switch f.Operation {
-		case operationDepth:
-			action = "mns:GetQueueAttributes on the source queue"
-		case operationAnnounce:
-			action = "mns:SendMessage and mns:BatchSendMessage on the source queue"
-		}
-		allow = fmt.Sprintf("allow the function's role %s: ", action)
+	action, allow := "dbs:"+f.Operation, ""
+	switch f.Operation {
+	case operationDepth:
+		action = "mns:GetQueueAttributes"
+	case operationAnnounce:
+		action = "mns:SendMessage and mns:BatchSendMessage"
+	}
+	service := serviceErrorOf(f.Err)
+	if service.Kind == OperatorFault && service.HTTPStatusCode == forbidden && !strings.Contains(service.Message, action) {
+		allow = "allow the function's role " + action + ": "
 	}
 	return fmt.Sprintf("backup plan %s: %s: %s%v", f.BackupPlanID, f.Operation, allow, f.Err)
 }
