@@ -182,7 +182,8 @@ func readDiscover(text []byte) (Discover, *Error) {
 		case "RetryFailed":
 			d.RetryFailed, err = readBool(name, value)
 		default:
-			err = malformed("Discover has no field %.64q: it has BackupPlanIds, BackupSetIds, LookbackHours, DryRun and RetryFailed", name)
+			err = malformed("Discover has no field %.64q: it has BackupPlanIds, BackupSetIds, LookbackHours, DryRun "+
+				"and RetryFailed", name)
 		}
 		return err
 	})

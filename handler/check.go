@@ -98,7 +98,8 @@ func (h *Handler) Check(ctx context.Context, requestID string) CheckReport {
 		if result.Result == CheckFailed {
 			report.OK = false
 			failed++
-			log.LogAttrs(ctx, slog.LevelWarn, "check failed", slog.String("check", result.Name), slog.String("error", result.Detail))
+			log.LogAttrs(ctx, slog.LevelWarn, "check failed",
+				slog.String("check", result.Name), slog.String("error", result.Detail))
 		}
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "check done", slog.Bool("ok", report.OK), slog.Int("checks", len(report.Checks)),
@@ -113,7 +114,8 @@ func (h *Handler) dbsChecks() []check {
 		try: func(ctx context.Context) error {
 			task, err := h.ports.Tasks.CreateTask(ctx, events.Request{})
 			if err == nil {
-				err = &ServiceError{Kind: OperatorFault, Service: "DBS", Code: "Accepted", Message: "DBS created task " + task.ID + " for a request without parameters"}
+				err = &ServiceError{Kind: OperatorFault, Service: "DBS", Code: "Accepted",
+					Message: "DBS created task " + task.ID + " for a request without parameters"}
 			}
 			return err
 		},
@@ -132,7 +134,8 @@ func (h *Handler) dbsChecks() []check {
 		checks = append(checks, check{
 			name: "dbs:" + operationSets + suffix,
 			try: func(ctx context.Context) error {
-				_, err := h.ports.Lists.BackupSets(ctx, BackupSetQuery{BackupPlanID: plan, Start: now.Add(-time.Hour), End: now})
+				query := BackupSetQuery{BackupPlanID: plan, Start: now.Add(-time.Hour), End: now}
+				_, err := h.ports.Lists.BackupSets(ctx, query)
 				return err
 			},
 			judge: judgeDBS("dbs:"+operationSets, plan),
@@ -157,19 +160,19 @@ func judgeDBS(action, plan string) func(error) CheckResult {
 		case err == nil:
 			return CheckResult{Result: CheckOK, Detail: "DBS answered with a page of the list"}
 		case kindOf(err) == Permanent && plan == "":
-			return CheckResult{Result: CheckOK, Detail: "DBS refused a request without parameters, as it must, and not for want of the permission: " + err.Error()}
+			return CheckResult{Result: CheckOK, Detail: "DBS refused a request for its missing parameters, as it must, " +
+				"and not for a missing permission: " + err.Error()}
 		case kindOf(err) == Permanent:
-			return CheckResult{Result: CheckFailed, Detail: err.Error(),
-				Fix: "correct " + plan + " in BACKUP_PLAN_IDS: DBS knows no such backup plan in this account and region"}
+			return failedCheck(err, "correct "+plan+" in BACKUP_PLAN_IDS: this account has no such backup plan in this region")
 		case kindOf(err) == OperatorFault && service.HTTPStatusCode == forbidden:
-			return CheckResult{Result: CheckFailed, Detail: err.Error(), Fix: "allow " + action + " in the policy of the function's role"}
+			return failedCheck(err, "allow "+action+" in the policy of the function's role")
 		case kindOf(err) == OperatorFault:
-			return CheckResult{Result: CheckFailed, Detail: err.Error(), Fix: "fix what DBS says: the credentials, the clock or DBS_ENDPOINT"}
+			return failedCheck(err, "fix what DBS says: the credentials, the clock or DBS_ENDPOINT")
 		case service.Unrecognized:
-			return CheckResult{Result: CheckUnproven, Detail: "DBS refused the request with a code that this function does not know: " + err.Error()}
+			return CheckResult{Result: CheckUnproven, Detail: "DBS refused the request with an unknown code: " + err.Error()}
 		}
-		return CheckResult{Result: CheckFailed, Detail: err.Error(),
-			Fix: "check DBS_ENDPOINT, and whether the function's network reaches it; if DBS throttles, try again later"}
+		return failedCheck(err,
+			"check DBS_ENDPOINT, and whether the function's network reaches it; if DBS throttles, try again later")
 	}
 }
 
@@ -201,7 +204,8 @@ func (h *Handler) queueChecks() []check {
 				case err == nil:
 					return CheckResult{Result: CheckOK, Detail: "the queue exists"}
 				case !q.attributes && kindOf(err) == OperatorFault && serviceErrorOf(err).HTTPStatusCode == forbidden:
-					return CheckResult{Result: CheckUnproven, Detail: "the role may not read the attributes of this queue, which only this check needs: " + err.Error()}
+					return CheckResult{Result: CheckUnproven, Detail: "the role may not read the attributes of this queue, " +
+						"which only this check needs: " + err.Error()}
 				}
 				return judgeQueue("mns:GetQueueAttributes", q.setting, err)
 			},
@@ -211,8 +215,8 @@ func (h *Handler) queueChecks() []check {
 			try:  queue.TrySend,
 			judge: func(err error) CheckResult {
 				if kindOf(err) == Permanent {
-					return CheckResult{Result: CheckUnproven, Detail: "MNS refused a message for its parameter, as it must. Whether it looks at the permission first " +
-						"is not documented, so only a real message proves the permission: " + err.Error()}
+					return CheckResult{Result: CheckUnproven, Detail: "MNS refused a message for its parameter, as it must. " +
+						"Whether it looks at the permission first is not documented, so only a real message proves it: " + err.Error()}
 				}
 				return judgeQueue("mns:SendMessage and mns:BatchSendMessage", q.setting, err)
 			},
@@ -226,30 +230,36 @@ func judgeQueue(action, setting string, err error) CheckResult {
 	if err == nil {
 		err = errors.New("the queue took a message that it must refuse")
 	}
-	result := CheckResult{Result: CheckFailed, Detail: err.Error()}
 	switch {
 	case kindOf(err) == OperatorFault && serviceErrorOf(err).HTTPStatusCode == forbidden:
-		result.Fix = "allow " + action + " on the queue that " + setting + " names, in the policy of the function's role"
+		return failedCheck(err, "allow "+action+" on the queue that "+setting+" names, in the policy of the function's role")
 	case kindOf(err) != Transient:
-		result.Fix = "fix what MNS says: create the queue that " + setting + " names, or correct " + setting + ", MNS_ENDPOINT or the credentials"
-	default:
-		result.Fix = "check MNS_ENDPOINT, and whether the function's network reaches it: its public access may be switched off or limited to addresses"
+		return failedCheck(err, "fix what MNS says: create the queue that "+setting+" names, or correct "+setting+
+			", MNS_ENDPOINT or the credentials")
 	}
-	return result
+	return failedCheck(err, "check MNS_ENDPOINT, and whether the function's network reaches it: "+
+		"its public access may be switched off or limited to addresses")
+}
+
+func failedCheck(err error, fix string) CheckResult {
+	return CheckResult{Result: CheckFailed, Detail: err.Error(), Fix: fix}
 }
 
 // untried names what cannot be tried without an effect, or is not set.
 func (h *Handler) untried() []CheckResult {
+	untried := func(name, detail string) CheckResult {
+		return CheckResult{Name: name, Result: CheckUntried, Detail: detail}
+	}
 	results := []CheckResult{
-		{Name: "creation of a download task", Result: CheckUntried, Detail: "only a backup event makes one"},
-		{Name: "log:PostLogStoreLogs", Result: CheckUntried, Detail: "Function Compute writes the log: if the line \"check done\" is in it, this works"},
-		{Name: "triggers", Result: CheckUntried, Detail: "a person asked for this check: send a message to the source queue, and wait for the timer"},
+		untried("creation of a download task", "only a backup event makes one"),
+		untried("log:PostLogStoreLogs", "Function Compute writes the log: if it has the line \"check done\", this works"),
+		untried("triggers", "send a message to the source queue, and wait for the timer: the log has a line for each"),
 	}
 	if h.ports.Source == nil {
-		results = append(results, CheckResult{Name: "SOURCE_QUEUE", Result: CheckUntried, Detail: "not set: discovery can be tried with DryRun only"})
+		results = append(results, untried("SOURCE_QUEUE", "not set: discovery can be tried with DryRun only"))
 	}
 	if len(h.config.BackupPlanIDs) == 0 {
-		results = append(results, CheckResult{Name: "BACKUP_PLAN_IDS", Result: CheckUntried, Detail: "not set: the timer discovers nothing"})
+		results = append(results, untried("BACKUP_PLAN_IDS", "not set: the timer discovers nothing"))
 	}
 	return results
 }

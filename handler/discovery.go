@@ -81,7 +81,8 @@ func (f DiscoveryFailure) text() string {
 		action = "mns:SendMessage and mns:BatchSendMessage"
 	}
 	service := serviceErrorOf(f.Err)
-	if service.Kind == OperatorFault && service.HTTPStatusCode == forbidden && !strings.Contains(service.Message, action) {
+	denied := service.Kind == OperatorFault && service.HTTPStatusCode == forbidden
+	if denied && !strings.Contains(service.Message, action) {
 		allow = "allow the function's role " + action + ": "
 	}
 	return fmt.Sprintf("backup plan %s: %s: %s%v", f.BackupPlanID, f.Operation, allow, f.Err)
@@ -157,7 +158,7 @@ func (h *Handler) Discover(ctx context.Context, requestID string, command events
 			Message: "name the backup plans in BackupPlanIds, or in the setting BACKUP_PLAN_IDS"}}
 	case h.ports.Source == nil && !command.Discover.DryRun:
 		return answer, &EventError{Reason: &events.Error{Code: events.CodeNoSourceQueue,
-			Message: "the setting SOURCE_QUEUE names the queue that takes announcements, and is not set; DryRun needs none"}}
+			Message: "set SOURCE_QUEUE, which names the queue that takes announcements; DryRun needs none"}}
 	}
 
 	calls, publishing, cancel := withBudget(ctx, 0)
@@ -182,7 +183,8 @@ func (h *Handler) Discover(ctx context.Context, requestID string, command events
 		slog.Bool("dryRun", answer.DryRun), slog.Int("plans", len(plans)), slog.Int("plansFailed", len(failures)),
 		slog.Int("listed", total.Listed), slog.Int("taskFailed", total.TaskFailed),
 		slog.Int("announced", total.Announced), slog.Int("heldBack", total.HeldBack),
-		slog.Int64("attempts", run.caller.log.attempts.Load()), slog.Int64("throttled", run.caller.log.throttled.Load()),
+		slog.Int64("attempts", run.caller.log.attempts.Load()),
+		slog.Int64("throttled", run.caller.log.throttled.Load()),
 		slog.Int64("durationMs", time.Since(started).Milliseconds()),
 	}
 	if len(failures) > 0 {
@@ -232,7 +234,9 @@ func (r *discoveryRun) do(plans []string) ([]PlanReport, []DiscoveryFailure) {
 	var running sync.WaitGroup
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
 		running.Go(func() {
-			p := &planRun{discoveryRun: r, reader: planReader{lists: r.ports.Lists, caller: r.caller, workers: workers, plan: plans[i], turns: turns}}
+			p := &planRun{discoveryRun: r, reader: planReader{
+				lists: r.ports.Lists, caller: r.caller, workers: workers, plan: plans[i], turns: turns,
+			}}
 			reports[i], failed[i] = p.do()
 		})
 	}

@@ -90,7 +90,8 @@ func (p *planRun) decide() []*listedSet {
 		}
 	}
 	slices.SortFunc(wanted, func(a, b *listedSet) int {
-		return cmp.Or(cmp.Compare(a.age(), b.age()), strings.Compare(a.key.setID, b.key.setID), strings.Compare(a.key.jobID, b.key.jobID))
+		return cmp.Or(cmp.Compare(a.age(), b.age()),
+			strings.Compare(a.key.setID, b.key.setID), strings.Compare(a.key.jobID, b.key.jobID))
 	})
 	return wanted
 }
@@ -222,8 +223,9 @@ func (p *planRun) report() PlanReport {
 			report.NotListed = append(report.NotListed, id)
 		}
 	}
+	states := []setState{stateHeldBack, stateAnnounced, stateTaskFailed, stateIncomplete, stateExpired, stateBeforeLookback, stateWithTask}
 	for _, hasTask := range []bool{false, true} {
-		for _, state := range []setState{stateHeldBack, stateAnnounced, stateTaskFailed, stateIncomplete, stateExpired, stateBeforeLookback, stateWithTask} {
+		for _, state := range states {
 			report.Sets = p.name(report.Sets, state, hasTask)
 		}
 	}
@@ -260,16 +262,22 @@ func (p *planRun) logFindings(report PlanReport) {
 			missed = append(missed, set.key)
 		}
 	}
-	p.warnOfSets("backup sets ended before the lookback and have no task: name them in BackupSetIds, or look back further", missed, len(missed))
+	p.warnOfSets("backup sets ended before the lookback and have no task: name them in BackupSetIds, or look back further",
+		missed, len(missed))
 	p.warnOfSets("backup sets have been UNCOMPLETED for more than a day", unfinished, len(unfinished))
-	p.warnOfSets("backup sets have the name of an earlier one: neither a request nor the task list can tell them apart", p.sets.restarted, p.sets.restarts)
+	p.warnOfSets("backup sets have the name of an earlier one: neither a request nor the task list can tell them apart",
+		p.sets.restarted, p.sets.restarts)
 	if p.sets.nameless > 0 {
-		p.log.LogAttrs(p.calls, slog.LevelWarn, "backup sets have no usable BackupSetJobId or BackupSetId, and cannot be asked for",
+		p.log.LogAttrs(p.calls, slog.LevelWarn,
+			"backup sets have no usable BackupSetJobId or BackupSetId, and cannot be asked for",
 			slog.String("backupPlanId", p.reader.plan), slog.Int("count", p.sets.nameless))
 	}
 	if p.tasks.doubtful() {
-		p.log.LogAttrs(p.calls, slog.LevelError, "download tasks of the lookback belong to no listed backup set: tasks may name sets in a way that this function does not know",
-			slog.String("backupPlanId", p.reader.plan), slog.Int("tasks", p.tasks.recent), slog.Int("listed", report.Listed))
+		p.log.LogAttrs(p.calls, slog.LevelError,
+			"download tasks of the lookback belong to no listed backup set: tasks may name sets in an unknown way",
+			slog.String("backupPlanId", p.reader.plan),
+			slog.Int("tasks", p.tasks.recent),
+			slog.Int("listed", report.Listed))
 	}
 }
 
@@ -284,7 +292,9 @@ func (p *planRun) warnOfSets(text string, sets []setKey, count int) {
 		names = append(names, events.Truncate(fmt.Sprintf("%s/%s", key.jobID, key.setID), maxShown))
 	}
 	p.log.LogAttrs(p.calls, slog.LevelWarn, text,
-		slog.String("backupPlanId", p.reader.plan), slog.Int("count", count), slog.String("sets", strings.Join(names, ", ")))
+		slog.String("backupPlanId", p.reader.plan),
+		slog.Int("count", count),
+		slog.String("sets", strings.Join(names, ", ")))
 }
 
 // logFailure writes why the plan is not done: an ERROR if the next run fails as
@@ -294,7 +304,10 @@ func (p *planRun) logFailure(text string, failure *DiscoveryFailure) {
 	if kindOf(failure.Err) != Transient {
 		level = slog.LevelError
 	}
-	attributes := []slog.Attr{slog.String("backupPlanId", failure.BackupPlanID), slog.String("operation", failure.Operation)}
+	attributes := []slog.Attr{
+		slog.String("backupPlanId", failure.BackupPlanID),
+		slog.String("operation", failure.Operation),
+	}
 	var service *ServiceError
 	if errors.As(failure.Err, &service) {
 		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))

@@ -82,11 +82,14 @@ func (r *planReader) do(caller *caller, call func(context.Context) error, what .
 }
 
 // readPages reads a list: page 0, which says how long it is, then the others at
-// once, and calls add with each page's number. DBS is documented to count pages
+// once; page reads the one of the given number. DBS is documented to count pages
 // from 0 and has samples that count from 1; so the page after the last one is read
 // as well, but only if fewer different rows came than the first page announced.
-// readPages returns that announced number.
-func (r *planReader) readPages(ctx context.Context, operation string, page func(ctx context.Context, pageNum int) (Totals, error), different func() int) (int, error) {
+// readPages returns that announced number. See
+// https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist.
+func (r *planReader) readPages(
+	ctx context.Context, operation string, page func(context.Context, int) (Totals, error), different func() int,
+) (int, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The other pages of a list that lacks one are of no use.

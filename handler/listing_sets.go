@@ -78,7 +78,10 @@ type setList struct {
 const notSelected = -1
 
 func newSetList(now, since time.Time, only []string) *setList {
-	l := &setList{now: now, since: since, only: make(map[string]bool), index: make(map[setKey]int), jobIDs: make(map[string]string)}
+	l := &setList{
+		now: now, since: since, only: make(map[string]bool),
+		index: make(map[setKey]int), jobIDs: make(map[string]string),
+	}
 	for _, id := range only {
 		l.only[id] = true
 	}
@@ -120,9 +123,13 @@ func (l *setList) add(page []BackupSet) {
 		if at == notSelected {
 			continue
 		}
-		set := listedSet{key: key, state: l.state(item, named), start: milliseconds(item.StartTime), end: milliseconds(item.EndTime)}
+		set := listedSet{
+			key: key, state: l.state(item, named),
+			start: milliseconds(item.StartTime), end: milliseconds(item.EndTime),
+		}
 		if !named {
-			set.key = setKey{events.Truncate(item.BackupSetJobID, maxShown), events.Truncate(item.BackupSetID, maxShown)}
+			set.key.jobID = events.Truncate(item.BackupSetJobID, maxShown)
+			set.key.setID = events.Truncate(item.BackupSetID, maxShown)
 		}
 		set.unfinished = isStatus(item.BackupStatus, "UNCOMPLETED") && set.age() != 0 &&
 			set.age() < l.now.Add(-uncompletedLimit).UnixMilli()
@@ -296,7 +303,8 @@ func (l *taskList) add(page []DownloadTask) {
 func (l *taskList) check() error {
 	if l.incremental > 0 && l.coded == 0 {
 		return &ServiceError{Kind: Permanent, Service: "DBS", Code: "UnexpectedTasks",
-			Message: "no incremental download task has a BackupSetCode that differs from its BackupSetId, so that it is unknown which sets have a task"}
+			Message: "no incremental download task has a BackupSetCode that differs from its BackupSetId, " +
+				"so that it is unknown which sets have a task"}
 	}
 	return nil
 }
