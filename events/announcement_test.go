@@ -46,7 +46,7 @@ func TestAnnouncement_IsReadAsABackupEvent(t *testing.T) {
 		},
 		"the longest names, to be escaped": func(a *events.Announcement) {
 			a.BackupSetJobID, a.BackupSetID = strings.Repeat("\u2028", 1024), strings.Repeat("\uffff", 1024)
-			a.Item, _ = json.Marshal(map[string]string{"BackupSetJobId": a.BackupSetJobID, "BackupSetId": a.BackupSetID, "BackupStatus": "COMPLETED"})
+			a.Item = itemOf(a.BackupSetJobID, a.BackupSetID)
 		},
 		"bytes that are no text": func(a *events.Announcement) {
 			a.BackupSetID = "mysql\ufffdbin"
@@ -79,17 +79,20 @@ func TestAnnouncement_HasTheTokenOfASetTypedWithoutAnID(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := announcement()
 			a.BackupSetID = setID
-			item, err := json.Marshal(map[string]string{"BackupSetJobId": a.BackupSetJobID, "BackupSetId": setID, "BackupStatus": "COMPLETED"})
-			require.NoError(t, err)
-			a.Item = item
+			a.Item = itemOf(a.BackupSetJobID, setID)
 			parameters, err := json.Marshal(map[string]string{"BackupSetId": a.BackupSetJobID, "BackupSetName": setID})
 			require.NoError(t, err)
 
 			announced := decodeBody(t, a.Encode()).Request
-			assert.Equal(t, announced, decodeBody(t, string(item)).Request)
+			assert.Equal(t, announced, decodeBody(t, string(a.Item)).Request)
 			assert.Equal(t, announced, decodeBody(t, string(parameters)).Request)
 		})
 	}
+}
+
+func itemOf(jobID, setID string) json.RawMessage {
+	item, _ := json.Marshal(map[string]string{"BackupSetJobId": jobID, "BackupSetId": setID, "BackupStatus": "COMPLETED"})
+	return item
 }
 
 func decodeBody(t *testing.T, payload string) events.Event {

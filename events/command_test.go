@@ -126,7 +126,8 @@ func TestReadCommand_LeavesEventsAlone(t *testing.T) {
 func TestReadCommand_ACommandInAMessageIsRefused(t *testing.T) {
 	for _, command := range []string{"discover.json", "check.json", "timer-empty-payload.json", "timer-discover.json"} {
 		t.Run(command, func(t *testing.T) {
-			payload, err := json.Marshal([]any{map[string]any{"specversion": "1.0", "id": "1", "source": "acs:mns", "type": "mns:Queue:SendMessage",
+			payload, err := json.Marshal([]any{map[string]any{
+				"specversion": "1.0", "id": "1", "source": "acs:mns", "type": "mns:Queue:SendMessage",
 				"data": map[string]any{"messageId": "1", "messageBody": string(commandFile(t, "command", command))}}})
 			require.NoError(t, err)
 			_, is, mistake := events.ReadCommand(payload)

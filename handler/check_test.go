@@ -93,7 +93,8 @@ func TestCheck_WithoutDiscovery(t *testing.T) {
 		report := handler.New(handler.Config{Concurrency: 1}, ports, discard).Check(t.Context(), "")
 		assert.True(t, report.OK)
 		got := outcomes(report)
-		assert.Equal(t, handler.CheckOK, got["dbs:DescribeIncrementBackupList"].Result, "DBS refuses a request without a plan after the permission")
+		assert.Equal(t, handler.CheckOK, got["dbs:DescribeIncrementBackupList"].Result,
+			"DBS refuses a request without a plan after the permission")
 		assert.Equal(t, handler.CheckOK, got["dbs:DescribeBackupSetDownloadTaskList"].Result)
 		assert.Equal(t, handler.CheckUntried, got["SOURCE_QUEUE"].Result)
 		assert.Equal(t, handler.CheckUntried, got["BACKUP_PLAN_IDS"].Result)
@@ -108,6 +109,7 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 	create := func(err error) func(*discovery) {
 		return func(d *discovery) { d.dbs.creating = func(events.Request) error { return err } }
 	}
+	const creation = "dbs:CreateIncrementBackupSetDownload"
 	for name, c := range map[string]struct {
 		arrange func(*discovery)
 		check   string
@@ -115,19 +117,26 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 		detail  string
 		fix     string
 	}{
-		"creation forbidden": {create(forbidden), "dbs:CreateIncrementBackupSetDownload", handler.CheckFailed, "Forbidden.RAM", "allow dbs:CreateIncrementBackupSetDownload"},
-		"wrong credentials": {create(&handler.ServiceError{Kind: handler.OperatorFault, Service: "DBS", Code: "InvalidAccessKeyId.NotFound", HTTPStatusCode: 404}),
-			"dbs:CreateIncrementBackupSetDownload", handler.CheckFailed, "InvalidAccessKeyId", "credentials"},
-		"DBS out of reach":       {create(transient("NoAnswer")), "dbs:CreateIncrementBackupSetDownload", handler.CheckFailed, "NoAnswer", "DBS_ENDPOINT"},
-		"a task was created":     {create(nil), "dbs:CreateIncrementBackupSetDownload", handler.CheckFailed, "task-1", "fix"},
-		"a code that is unknown": {create(&handler.ServiceError{Service: "DBS", Code: "New", HTTPStatusCode: 400, Unrecognized: true}), "dbs:CreateIncrementBackupSetDownload", handler.CheckUnproven, "New", ""},
-		"sets forbidden":         {list(listSets, forbidden), "dbs:DescribeIncrementBackupList of " + planA, handler.CheckFailed, "Forbidden.RAM", "allow dbs:DescribeIncrementBackupList"},
-		"tasks forbidden":        {list(listTasks, forbidden), "dbs:DescribeBackupSetDownloadTaskList of " + planA, handler.CheckFailed, "Forbidden.RAM", "allow dbs:DescribeBackupSetDownloadTaskList"},
-		"an unknown plan":        {list(listSets, permanent("InvalidParameterValid")), "dbs:DescribeIncrementBackupList of " + planA, handler.CheckFailed, "InvalidParameterValid", planA + " in BACKUP_PLAN_IDS"},
+		"creation forbidden": {create(forbidden), creation, handler.CheckFailed, "Forbidden.RAM", "allow dbs:CreateIncrementBackupSetDownload"},
+		"wrong credentials": {create(&handler.ServiceError{
+			Kind: handler.OperatorFault, Service: "DBS", Code: "InvalidAccessKeyId.NotFound", HTTPStatusCode: 404}),
+			creation, handler.CheckFailed, "InvalidAccessKeyId", "credentials"},
+		"DBS out of reach":   {create(transient("NoAnswer")), creation, handler.CheckFailed, "NoAnswer", "DBS_ENDPOINT"},
+		"a task was created": {create(nil), creation, handler.CheckFailed, "task-1", "fix"},
+		"a code that is unknown": {create(&handler.ServiceError{Service: "DBS", Code: "New", HTTPStatusCode: 400, Unrecognized: true}),
+			creation, handler.CheckUnproven, "New", ""},
+		"sets forbidden": {list(listSets, forbidden),
+			"dbs:DescribeIncrementBackupList of " + planA, handler.CheckFailed, "Forbidden.RAM", "allow dbs:DescribeIncrementBackupList"},
+		"tasks forbidden": {list(listTasks, forbidden),
+			"dbs:DescribeBackupSetDownloadTaskList of " + planA, handler.CheckFailed, "Forbidden.RAM", "allow dbs:DescribeBackupSetDownloadTaskList"},
+		"an unknown plan": {list(listSets, permanent("InvalidParameterValid")),
+			"dbs:DescribeIncrementBackupList of " + planA, handler.CheckFailed, "InvalidParameterValid", planA + " in BACKUP_PLAN_IDS"},
 		"sending forbidden": {func(d *discovery) { d.results.try = mnsError(handler.OperatorFault, "AccessDenied", 403) },
-			"mns:SendMessage to RESULT_QUEUE", handler.CheckFailed, "AccessDenied", "allow mns:SendMessage and mns:BatchSendMessage on the queue that RESULT_QUEUE names"},
+			"mns:SendMessage to RESULT_QUEUE", handler.CheckFailed, "AccessDenied",
+			"allow mns:SendMessage and mns:BatchSendMessage on the queue that RESULT_QUEUE names"},
 		"no such queue": {func(d *discovery) { d.deadLetters.try = mnsError(handler.OperatorFault, "QueueNotExist", 404) },
-			"mns:SendMessage to DEAD_LETTER_QUEUE", handler.CheckFailed, "QueueNotExist", "create the queue that DEAD_LETTER_QUEUE names"},
+			"mns:SendMessage to DEAD_LETTER_QUEUE", handler.CheckFailed, "QueueNotExist",
+			"create the queue that DEAD_LETTER_QUEUE names"},
 		"MNS out of reach": {func(d *discovery) { d.source.try = transient("NoAnswer") },
 			"mns:SendMessage to SOURCE_QUEUE", handler.CheckFailed, "NoAnswer", "MNS_ENDPOINT"},
 		"depth forbidden": {func(d *discovery) {
@@ -149,7 +158,8 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 				assert.Contains(t, got.Detail, c.detail)
 				assert.Contains(t, got.Fix, c.fix)
 				assert.Equal(t, c.result != handler.CheckFailed, report.OK)
-				assert.Equal(t, 3, d.results.tries+d.deadLetters.tries+d.source.tries, "a message that MNS takes by mistake is not followed by more")
+				assert.Equal(t, 3, d.results.tries+d.deadLetters.tries+d.source.tries,
+					"a message that MNS takes by mistake is not followed by more")
 				for name, result := range outcomes(report) {
 					assert.True(t, name == c.check || result.Result != handler.CheckFailed, "%s goes on", name)
 				}
@@ -174,7 +184,8 @@ func TestCheck_TriesAllAtOnceWithinTheTime(t *testing.T) {
 }
 
 func TestCheck_Answer(t *testing.T) {
-	text, err := json.Marshal(handler.CheckReport{OK: false, Checks: []handler.CheckResult{{Name: "n", Result: handler.CheckFailed, Detail: "d", Fix: "f"}}})
+	text, err := json.Marshal(handler.CheckReport{Checks: []handler.CheckResult{
+		{Name: "n", Result: handler.CheckFailed, Detail: "d", Fix: "f"}}})
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"ok":false,"checks":[{"name":"n","result":"failed","detail":"d","fix":"f"}]}`, string(text))
 }

@@ -68,7 +68,8 @@ type fakePage struct {
 }
 
 func (f *fakeLists) BackupSets(ctx context.Context, query handler.BackupSetQuery) (handler.BackupSetPage, error) {
-	page, err := f.list(ctx, listCall{operation: listSets, plan: query.BackupPlanID, pageNum: query.PageNum, query: query}, func(plan *fakeDBSPlan) (page fakePage) {
+	call := listCall{operation: listSets, plan: query.BackupPlanID, pageNum: query.PageNum, query: query}
+	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
 		// It is not documented which time DBS selects by: the earliest is the strictest.
 		var selected []handler.BackupSet
 		for _, set := range plan.sets {
@@ -83,7 +84,8 @@ func (f *fakeLists) BackupSets(ctx context.Context, query handler.BackupSetQuery
 }
 
 func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (handler.DownloadTaskPage, error) {
-	page, err := f.list(ctx, listCall{operation: listTasks, plan: plan, pageNum: pageNum}, func(plan *fakeDBSPlan) (page fakePage) {
+	call := listCall{operation: listTasks, plan: plan, pageNum: pageNum}
+	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
 		page.tasks, page.totals = pageOf(plan.tasks, pageNum, f.countsFromOne)
 		return page
 	})

@@ -26,13 +26,15 @@ func (l *endlessLists) BackupSets(_ context.Context, query handler.BackupSetQuer
 	page := handler.BackupSetPage{Totals: totalsOf(l.sets)}
 	l.calls(listCall{operation: listSets, pageNum: query.PageNum})
 	for i := query.PageNum * 100; i < min(l.sets, (query.PageNum+1)*100); i++ {
-		set := handler.BackupSet{BackupSetJobID: strings.Clone(jobID), BackupSetID: fmt.Sprintf("mysql-bin.%06d", i), BackupStatus: "COMPLETED",
-			StartTime: l.now.Add(time.Duration(i-l.sets-10) * time.Second), EndTime: l.now.Add(time.Duration(i-l.sets) * time.Second)}
+		end := l.now.Add(time.Duration(i-l.sets) * time.Second)
+		set := handler.BackupSet{BackupSetJobID: strings.Clone(jobID), BackupSetID: fmt.Sprintf("mysql-bin.%06d", i),
+			BackupStatus: "COMPLETED", StartTime: end.Add(-10 * time.Second), EndTime: end}
 		// An item as DBS gives it, with the fields of the newest SDKs.
-		set.Item = fmt.Appendf(nil, `{"EndTime":%d,"BackupSetExpiredTime":%d,"StartTime":%d,"StorageMethod":"Standard","BackupSetJobId":%q,`+
-			`"BackupSetId":%q,"BackupStatus":"COMPLETED","BackupSize":%d,"SourceEndpointIpPort":"172.16.103.1:4001","SourceEndpointHost":"172.16.103.1",`+
-			`"SourceEndpointPort":"4001","SourceEndpointInstanceId":"rm-bp1a2b3c4d5e6f7g8","SourceEndpointInstanceType":"RDS","SourceEndpointRegion":"cn-hangzhou"}`,
-			set.EndTime.UnixMilli(), set.EndTime.Add(1000*time.Hour).UnixMilli(), set.StartTime.UnixMilli(), jobID, set.BackupSetID, 18535+7*i)
+		set.Item = fmt.Appendf(nil, `{"EndTime":%d,"BackupSetExpiredTime":%d,"StartTime":%d,"StorageMethod":"Standard",`+
+			`"BackupSetJobId":%q,"BackupSetId":%q,"BackupStatus":"COMPLETED","BackupSize":%d,`+
+			`"SourceEndpointIpPort":"172.16.103.1:4001","SourceEndpointHost":"172.16.103.1","SourceEndpointPort":"4001",`+
+			`"SourceEndpointInstanceId":"rm-bp1a2b3c4d5e6f7g8","SourceEndpointInstanceType":"RDS","SourceEndpointRegion":"cn-hangzhou"}`,
+			end.UnixMilli(), end.Add(1000*time.Hour).UnixMilli(), set.StartTime.UnixMilli(), jobID, set.BackupSetID, 18535+7*i)
 		page.Sets = append(page.Sets, set)
 	}
 	return page, nil
@@ -42,8 +44,9 @@ func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (
 	page := handler.DownloadTaskPage{Totals: totalsOf(l.tasks)}
 	l.calls(listCall{operation: listTasks, pageNum: pageNum})
 	for i := pageNum * 100; i < min(l.tasks, (pageNum+1)*100); i++ {
-		page.Tasks = append(page.Tasks, handler.DownloadTask{ID: fmt.Sprintf("urxgrxt7%05d", i), BackupSetID: strings.Clone(jobID),
-			BackupSetCode: fmt.Sprintf("mysql-bin.%06d", i), JobType: strings.Clone("cbs_backup_sub_cont"), Status: strings.Clone("finish"), CreateTime: l.now})
+		page.Tasks = append(page.Tasks, handler.DownloadTask{
+			ID: fmt.Sprintf("urxgrxt7%05d", i), BackupSetID: strings.Clone(jobID), BackupSetCode: fmt.Sprintf("mysql-bin.%06d", i),
+			JobType: strings.Clone("cbs_backup_sub_cont"), Status: strings.Clone("finish"), CreateTime: l.now})
 	}
 	return page, nil
 }

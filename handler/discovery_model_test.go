@@ -38,7 +38,8 @@ func drawScene(rt *rapid.T) scene {
 	outcomes := func(name string, kinds ...string) []string {
 		return rapid.SliceOfN(rapid.SampledFrom(kinds), 1, 7).Draw(rt, name)
 	}
-	kinds := rapid.SampledFrom([]string{"finished", "finished", "finished", "filling", "stays filling", "expired", "old", "downloaded", "failed", "old, downloaded", "refused"})
+	kinds := rapid.SampledFrom([]string{"finished", "finished", "finished", "filling", "stays filling", "expired", "old",
+		"downloaded", "failed", "old, downloaded", "refused"})
 	return scene{
 		Plans: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) []string {
 			// Few draws make many pages: the kinds are repeated.
@@ -166,7 +167,8 @@ func (st *stage) put(plan *fakeDBSPlan, job, n int, kind string) {
 func isRefused(setID string) bool { return strings.HasPrefix(setID, "refused-") }
 
 func fullTask(n int) handler.DownloadTask {
-	return handler.DownloadTask{ID: fmt.Sprintf("full-%d", n), BackupSetID: "full", BackupSetCode: "full", JobType: "cbs_backup_sub_full", Status: "finish"}
+	return handler.DownloadTask{ID: fmt.Sprintf("full-%d", n), BackupSetID: "full", BackupSetCode: "full",
+		JobType: "cbs_backup_sub_full", Status: "finish"}
 }
 
 func (st *stage) outcome() string {
@@ -319,7 +321,8 @@ func (st *stage) discover(t *testing.T) error {
 		for event, malformed := range (events.Decoder{}).Decode([]byte(body)) {
 			key := event.Request.BackupSetID + "/" + event.Request.BackupSetName
 			if done, listed := finished[key]; malformed != nil || hasTask[key] || listed && !done {
-				return fmt.Errorf("%q is announced: understood %t, has a task %t, finished %t", key, malformed == nil, hasTask[key], done)
+				return fmt.Errorf("%q is announced: understood %t, has a task %t, finished %t",
+					key, malformed == nil, hasTask[key], done)
 			}
 		}
 	}
@@ -362,7 +365,8 @@ func (st *stage) check() error {
 		}
 		for _, set := range plan.sets {
 			key := set.BackupSetJobID + "/" + set.BackupSetID
-			wanted := set.BackupStatus == "COMPLETED" && set.ExpiredTime.After(time.Now()) && time.Since(set.EndTime) < 72*time.Hour && !failed[key]
+			wanted := set.BackupStatus == "COMPLETED" && set.ExpiredTime.After(time.Now()) &&
+				time.Since(set.EndTime) < 72*time.Hour && !failed[key]
 			switch {
 			case wanted && isRefused(set.BackupSetID):
 				if tasks[key] != 0 || results[key] != events.TypeTaskFailed {

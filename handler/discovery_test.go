@@ -189,7 +189,8 @@ func TestDiscover_DecidesTheStateOfEachSet(t *testing.T) {
 func counts(t testing.TB, report handler.PlanReport) map[string]int {
 	t.Helper()
 	counts := map[string]int{"withTask": report.WithTask, "incomplete": report.Incomplete, "expired": report.Expired,
-		"beforeLookback": report.BeforeLookback, "taskFailed": report.TaskFailed, "announced": report.Announced, "heldBack": report.HeldBack}
+		"beforeLookback": report.BeforeLookback, "taskFailed": report.TaskFailed,
+		"announced": report.Announced, "heldBack": report.HeldBack}
 	sum := 0
 	for state, n := range counts {
 		sum += n
@@ -240,14 +241,15 @@ func TestDiscover_AFailedDownloadIsNamedAndTriedAgainIfAsked(t *testing.T) {
 	for name, c := range map[string]struct {
 		statuses []string // of the set's tasks, the oldest first
 		command  events.Discover
-		id       string // of the announcement
+		id       string // what is added to the usual id
 		warned   int
 	}{
-		"not asked for":                  {[]string{"stop"}, events.Discover{}, "", 1},
-		"asked for":                      {[]string{"stop"}, events.Discover{RetryFailed: true}, "1hv5g9wk0001/mysql-bin.000001#task-0", 1},
-		"again, after the newest":        {[]string{"stop", "init"}, events.Discover{RetryFailed: true}, "1hv5g9wk0001/mysql-bin.000001#task-1", 1},
-		"three times":                    {[]string{"stop", "init", "stop"}, events.Discover{RetryFailed: true}, "", 1},
-		"three times, but named":         {[]string{"stop", "stop", "stop"}, events.Discover{RetryFailed: true, BackupSetIDs: []string{"mysql-bin.000001"}}, "1hv5g9wk0001/mysql-bin.000001#task-2", 1},
+		"not asked for":           {[]string{"stop"}, events.Discover{}, "", 1},
+		"asked for":               {[]string{"stop"}, events.Discover{RetryFailed: true}, "#task-0", 1},
+		"again, after the newest": {[]string{"stop", "init"}, events.Discover{RetryFailed: true}, "#task-1", 1},
+		"three times":             {[]string{"stop", "init", "stop"}, events.Discover{RetryFailed: true}, "", 1},
+		"three times, but named": {[]string{"stop", "stop", "stop"},
+			events.Discover{RetryFailed: true, BackupSetIDs: []string{"mysql-bin.000001"}}, "#task-2", 1},
 		"named, but not asked for":       {[]string{"stop"}, events.Discover{BackupSetIDs: []string{"mysql-bin.000001"}}, "", 1},
 		"failed before another":          {[]string{"stop", "running"}, events.Discover{RetryFailed: true}, "", 0},
 		"failed after another succeeded": {[]string{"finish", "stop"}, events.Discover{RetryFailed: true}, "", 0},
@@ -277,7 +279,7 @@ func TestDiscover_AFailedDownloadIsNamedAndTriedAgainIfAsked(t *testing.T) {
 						continue
 					}
 					require.Len(t, d.source.sent, 1)
-					assert.Contains(t, d.source.sent[0], `"id":"`+c.id+`"`)
+					assert.Contains(t, d.source.sent[0], `"id":"1hv5g9wk0001/mysql-bin.000001`+c.id+`"`)
 				}
 			})
 		})
@@ -682,7 +684,7 @@ func TestDiscover_AnnouncesNothingIfTheDepthCannotBeHad(t *testing.T) {
 		err      error
 		contains string
 	}{
-		"forbidden":    {&handler.ServiceError{Kind: handler.OperatorFault, Service: "MNS", Code: "AccessDenied", HTTPStatusCode: 403}, "mns:GetQueueAttributes"},
+		"forbidden":    {mnsError(handler.OperatorFault, "AccessDenied", 403), "mns:GetQueueAttributes"},
 		"out of order": {transient("InternalServerError"), "InternalServerError"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -741,7 +743,7 @@ func TestDiscover_ASourceQueueThatRefusesFailsTheRun(t *testing.T) {
 		level     string
 	}{
 		"forbidden": {before: func(context.Context) error {
-			return &handler.ServiceError{Kind: handler.OperatorFault, Service: "MNS", Code: "AccessDenied", HTTPStatusCode: 403}
+			return mnsError(handler.OperatorFault, "AccessDenied", 403)
 		}, contains: []string{"BatchSendMessage", "mns:SendMessage", "AccessDenied"}, level: "ERROR"},
 		"out of order": {before: func(context.Context) error { return transient("InternalServerError") },
 			contains: []string{"InternalServerError"}, level: "WARN"},
@@ -850,7 +852,8 @@ func TestDiscover_WarnsOf(t *testing.T) {
 			warn(t, 1, []string{"BackupSetJobId", `"count":1`}, []handler.BackupSet{nameless}, nil)
 		},
 		"tasks that belong to no listed set": func(t *testing.T) {
-			warn(t, 1, []string{`"level":"ERROR"`, "belong to no listed backup set"}, []handler.BackupSet{backupSet(nil)}, taskAt(time.Hour))
+			warn(t, 1, []string{`"level":"ERROR"`, "belong to no listed backup set"},
+				[]handler.BackupSet{backupSet(nil)}, taskAt(time.Hour))
 		},
 		"no tasks from before the lookback": func(t *testing.T) {
 			warn(t, 0, nil, []handler.BackupSet{backupSet(nil)}, taskAt(long))
@@ -900,8 +903,8 @@ func TestDiscover_WritesALineForEachPlan(t *testing.T) {
 			}
 		}
 		require.Len(t, found, 2)
-		for field, want := range map[string]any{"listed": 2.0, "withTask": 0.0, "incomplete": 0.0, "expired": 0.0, "beforeLookback": 1.0,
-			"taskFailed": 0.0, "announced": 1.0, "heldBack": 0.0, "requestId": "request-1"} {
+		for field, want := range map[string]any{"listed": 2.0, "withTask": 0.0, "incomplete": 0.0, "expired": 0.0,
+			"beforeLookback": 1.0, "taskFailed": 0.0, "announced": 1.0, "heldBack": 0.0, "requestId": "request-1"} {
 			assert.Equal(t, want, found[planA][field], field)
 		}
 		assert.Zero(t, found[planB]["listed"])
@@ -924,7 +927,8 @@ func TestDiscover_NamesUpToAHundredSetsThoseWithoutATaskFirst(t *testing.T) {
 		}
 		answer, err := d.run(t, events.Discover{})
 		require.NoError(t, err)
-		assert.Equal(t, map[string]int{"withTask": 50, "taskFailed": 50, "announced": 50, "incomplete": 50}, counts(t, answer.Plans[0]))
+		assert.Equal(t, map[string]int{"withTask": 50, "taskFailed": 50, "announced": 50, "incomplete": 50},
+			counts(t, answer.Plans[0]))
 		require.Len(t, answer.Plans[0].Sets, 100)
 		for _, set := range answer.Plans[0].Sets {
 			assert.Empty(t, set.BackupSetDownloadTaskID)
@@ -940,13 +944,16 @@ func TestDiscover_OnlyTheSetsThatAreAskedFor(t *testing.T) {
 			plan.sets = append(plan.sets, finished(i, 1000*time.Hour))
 		}
 		plan.tasks = []handler.DownloadTask{taskOf(plan.sets[7], "task-7", "finish")}
-		asked := events.Discover{BackupSetIDs: []string{"mysql-bin.000007", "mysql-bin.000140", "mysql-bin.000999"}, DryRun: true}
+		asked := events.Discover{DryRun: true,
+			BackupSetIDs: []string{"mysql-bin.000007", "mysql-bin.000140", "mysql-bin.000999"}}
 		answer, err := d.run(t, asked)
 		require.NoError(t, err)
-		assert.Equal(t, []handler.PlanReport{{BackupPlanID: planA, Listed: 2, WithTask: 1, Announced: 1, NotListed: []string{"mysql-bin.000999"},
+		assert.Equal(t, []handler.PlanReport{{BackupPlanID: planA, Listed: 2, WithTask: 1, Announced: 1,
+			NotListed: []string{"mysql-bin.000999"},
 			Sets: []handler.ReportedSet{
 				{State: "announced", BackupSetJobID: jobID, BackupSetID: "mysql-bin.000140"},
-				{State: "withTask", BackupSetJobID: jobID, BackupSetID: "mysql-bin.000007", BackupSetDownloadTaskID: "task-7", BackupSetDownloadStatus: "finish"},
+				{State: "withTask", BackupSetJobID: jobID, BackupSetID: "mysql-bin.000007",
+					BackupSetDownloadTaskID: "task-7", BackupSetDownloadStatus: "finish"},
 			}}}, answer.Plans, "however long ago they ended")
 		assert.Empty(t, d.source.sent)
 
