@@ -69,14 +69,14 @@ func Run(getenv func(string) string, stdout io.Writer) error {
 	fitInstance(s.memoryMB)
 	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
 	h := assemble(s, log)
-	fc.Start(func(ctx context.Context, payload []byte) (handler.Summary, error) {
+	fc.Start(func(ctx context.Context, payload []byte) (any, error) {
 		if len(payload) > largePayload {
 			// The payload is most of the heap, and by default garbage may grow to as
 			// much again.
 			defer debug.SetGCPercent(debug.SetGCPercent(25))
 		}
 		invocation, requestID := invocationOf(ctx)
-		return h.Handle(invocation, requestID, payload)
+		return h.Serve(invocation, requestID, payload)
 	})
 	return errors.New("the Function Compute runtime returned")
 }

@@ -67,7 +67,7 @@ func (q *mnsQueue) Send(ctx context.Context, bodies []string) []error {
 func (q *mnsQueue) TrySend(ctx context.Context) error {
 	err := q.send(ctx, []mns.MessageSendRequest{{MessageBody: "check", Priority: 0}})[0]
 	if err == nil {
-		err = &handler.ServiceError{Service: "MNS", Code: "Accepted",
+		err = &handler.ServiceError{Kind: handler.OperatorFault, Service: "MNS", Code: "Accepted",
 			Message: "MNS accepted a message that it must refuse: queue " + q.name + " has a message \"check\" now"}
 	}
 	return err

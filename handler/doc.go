@@ -12,6 +12,13 @@
 // What a person types is answered instead: nothing is published for it if it
 // cannot be understood, and it is never dead-lettered.
 //
+// # Discovery
+//
+// DBS announces no finished backup set, so [Handler.Discover] does: asked by a
+// timer or by a person, it compares the backup sets of each plan with the download
+// tasks that were made, and announces the difference to the source queue.
+// [Handler.Serve] takes every payload to where it belongs.
+//
 // # Outcomes
 //
 // What DBS or MNS answers comes back from the [Ports] as a [*ServiceError] of a
@@ -28,4 +35,6 @@
 //   - [*OperatorFaultError]: somebody must fix a permission, a credential or a
 //     queue, within the day for which the trigger delivers again.
 //   - [*EventError]: a payload typed by hand cannot be understood.
+//   - [*DiscoveryError]: a discovery run left a backup plan alone, or could not
+//     announce all that it found; the next run finds it again.
 package handler

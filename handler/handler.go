@@ -68,6 +68,28 @@ func New(config Config, ports Ports, log *slog.Logger) *Handler {
 	return h
 }
 
+// Serve handles whatever an invocation brings: backup events as [Handler.Handle]
+// does, and a timer event or a command typed by hand as [Handler.Discover] and
+// [Handler.Check] do. The answer is a [Summary], a [Discovery] or a [CheckReport].
+func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (answer any, err error) {
+	command, isCommand, wrong := events.ReadCommand(payload)
+	switch {
+	case wrong != nil:
+		err = &EventError{Reason: wrong}
+	case !isCommand:
+		return h.Handle(ctx, requestID, payload)
+	case command.Check:
+		return h.Check(ctx, requestID), nil
+	default:
+		answer, err = h.Discover(ctx, requestID, command)
+	}
+	var refused *EventError
+	if errors.As(err, &refused) {
+		logInvocation(h.log.With("requestId", requestID), err, nil)
+	}
+	return answer, err
+}
+
 // Handle handles one payload of any shape that [events.Decoder] reads. requestID
 // is that of the invocation, for the log. Handle returns before the deadline of
 // ctx, without which it would go on for as long as a service fails, and leaves no

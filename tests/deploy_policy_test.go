@@ -3,13 +3,16 @@ package tests_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/tests/harness"
 	"increment-backup-download/tests/standin"
+	"increment-backup-download/tests/standin/dbs"
 )
 
 // grant is one action on one resource.
@@ -38,7 +41,24 @@ var needed = map[grant]struct{ payload, kind, says string }{
 	mns("BatchSendMessage", harness.DeadLetterQueue+"/messages"): {
 		rubbish, "OperatorFaultError", "mns:BatchSendMessage on queue " + harness.DeadLetterQueue,
 	},
+	{"dbs:DescribeIncrementBackupList", "*"}: {
+		discover, "DiscoveryError", "allow dbs:DescribeIncrementBackupList",
+	},
+	{"dbs:DescribeBackupSetDownloadTaskList", "*"}: {
+		discover, "DiscoveryError", "allow dbs:DescribeBackupSetDownloadTaskList",
+	},
+	mns("SendMessage", harness.SourceQueue+"/messages"): {
+		discover, "DiscoveryError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.SourceQueue,
+	},
+	mns("BatchSendMessage", harness.SourceQueue+"/messages"): {
+		discover, "DiscoveryError", "mns:BatchSendMessage on queue " + harness.SourceQueue,
+	},
+	mns("GetQueueAttributes", harness.SourceQueue): {
+		discover, "DiscoveryError", "allow mns:GetQueueAttributes on queue " + harness.SourceQueue,
+	},
 }
+
+const discover = `{"Discover":{}}`
 
 // rubbish is a payload that must be dead-lettered.
 const rubbish = `[{"specversion":"1.0","id":"rubbish","source":"acs:mns","type":"mns:Queue:SendMessage",
@@ -48,18 +68,12 @@ const rubbish = `[{"specversion":"1.0","id":"rubbish","source":"acs:mns","type":
 var untried = map[grant]string{
 	{"log:PostLogStoreLogs", "acs:log:cn-hangzhou:*:project/serverless-cn-hangzhou-*/logstore/default-logs"}: runtime,
 
-	{"dbs:DescribeIncrementBackupList", "*"}:                 discovery,
-	{"dbs:DescribeBackupSetDownloadTaskList", "*"}:           discovery,
-	mns("SendMessage", harness.SourceQueue+"/messages"):      discovery,
-	mns("BatchSendMessage", harness.SourceQueue+"/messages"): discovery,
-	mns("GetQueueAttributes", harness.SourceQueue):           discovery,
-	mns("GetQueueAttributes", harness.ResultQueue):           typedCheck,
-	mns("GetQueueAttributes", harness.DeadLetterQueue):       typedCheck,
+	mns("GetQueueAttributes", harness.ResultQueue):     typedCheck,
+	mns("GetQueueAttributes", harness.DeadLetterQueue): typedCheck,
 }
 
 const (
 	runtime    = "Function Compute writes the logs"
-	discovery  = "discovery needs it"
 	typedCheck = "the typed check needs it"
 )
 
@@ -108,10 +122,18 @@ func under(t *testing.T, policy *standin.Policy, payload string) error {
 	cloud, err := harness.NewCloudWithPolicy(policy)
 	require.NoError(t, err)
 	t.Cleanup(cloud.Close)
-	startInstance(t, cloud, nil)
+	cloud.DBS.AddPlan(plan)
+	cloud.DBS.AddSet(plan, dbs.Set{JobID: "1hv5g9wk4001", Name: "mysql-bin.000054", Status: dbs.Completed,
+		Start: time.Now().Add(-time.Hour), End: time.Now()})
+	startInstance(t, cloud, discovering)
 	_, err = cloud.Invoke(t.Context(), []byte(payload))
 	return err
 }
+
+const plan = "dbsqdss5tmh0001"
+
+// discovering are the settings of a deployment that discovers.
+var discovering = map[string]string{"SOURCE_QUEUE": harness.SourceQueue, "BACKUP_PLAN_IDS": plan}
 
 func TestPolicy_EveryPermissionIsNeeded(t *testing.T) {
 	all := grants(t)
@@ -135,7 +157,7 @@ func TestPolicy_EveryPermissionIsNeeded(t *testing.T) {
 func TestPolicy_GrantsNoMoreThanIsUsed(t *testing.T) {
 	unused := func(all []grant) []string {
 		policy := policyOf(t, all)
-		for _, payload := range []string{batch(1), rubbish} {
+		for _, payload := range []string{batch(1), rubbish, discover} {
 			require.NoError(t, under(t, policy, payload))
 		}
 		return policy.Unused()
@@ -152,5 +174,75 @@ func TestPolicy_GrantsNoMoreThanIsUsed(t *testing.T) {
 		{"dbs:ReleaseBackupPlan", "*"},
 	} {
 		assert.Contains(t, unused(append(slices.Clone(all), more)), more.action+" on "+more.resource)
+	}
+}
+
+// The typed check names each permission that is missing, and what to do, and leaves
+// nothing behind.
+func TestCheck_NamesWhatIsMissing(t *testing.T) {
+	type result struct{ Name, Result, Detail, Fix string }
+	check := func(t *testing.T, policy *standin.Policy) (ok bool, results map[string]result) {
+		t.Helper()
+		cloud, err := harness.NewCloudWithPolicy(policy)
+		require.NoError(t, err)
+		t.Cleanup(cloud.Close)
+		cloud.DBS.AddPlan(plan)
+		startInstance(t, cloud, discovering)
+		answer, err := cloud.Invoke(t.Context(), []byte(`{"Check":{}}`))
+		require.NoError(t, err)
+		var report struct {
+			OK     bool
+			Checks []result
+		}
+		require.NoError(t, json.Unmarshal(answer.Payload, &report))
+		results = make(map[string]result)
+		for _, r := range report.Checks {
+			results[r.Name] = r
+		}
+		assert.Empty(t, cloud.DBS.Tasks())
+		for _, queue := range []string{harness.SourceQueue, harness.ResultQueue, harness.DeadLetterQueue} {
+			assert.Empty(t, cloud.MNS.Messages(queue))
+		}
+		return report.OK, results
+	}
+
+	all := grants(t)
+	ok, results := check(t, policyOf(t, all))
+	assert.True(t, ok)
+	for _, r := range results {
+		assert.NotEqual(t, "failed", r.Result, r.Name)
+	}
+	setting := map[string]string{
+		harness.SourceQueue: "SOURCE_QUEUE", harness.ResultQueue: "RESULT_QUEUE", harness.DeadLetterQueue: "DEAD_LETTER_QUEUE",
+	}
+	for _, g := range all {
+		if g.action == "log:PostLogStoreLogs" {
+			continue // Function Compute writes the log
+		}
+		t.Run("without "+g.action+" on "+g.resource, func(t *testing.T) {
+			rest := slices.DeleteFunc(slices.Clone(all), func(other grant) bool { return other == g })
+			ok, without := check(t, policyOf(t, rest))
+			var changed []string
+			for name, r := range without {
+				if r.Result != results[name].Result {
+					changed = append(changed, name)
+				}
+			}
+			require.Len(t, changed, 1)
+			r := without[changed[0]]
+			_, queue, _ := strings.Cut(g.resource, "/queues/")
+			queue = strings.TrimSuffix(queue, "/messages")
+			if name, isQueue := setting[queue]; isQueue {
+				assert.Contains(t, r.Name, name)
+			}
+			if strings.HasPrefix(g.action, "mns:Get") && queue != harness.SourceQueue {
+				assert.True(t, ok, "only the check itself reads the attributes of this queue")
+				assert.Equal(t, "unproven", r.Result)
+				return
+			}
+			assert.False(t, ok)
+			assert.Equal(t, "failed", r.Result)
+			assert.Contains(t, r.Fix, g.action)
+		})
 	}
 }

@@ -3,6 +3,7 @@ package tests_test
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
@@ -242,4 +243,29 @@ func TestDeployment_ThePreDeployActionBuildsAStaticExecutable(t *testing.T) {
 		assert.NotEqual(t, elf.PT_INTERP, program.Type, "needs a dynamic linker")
 	}
 	assert.Nil(t, file.Section(".symtab"), "not stripped")
+}
+
+// The function takes the timer's event with the payload of s.yaml; without plans it
+// does nothing. A slip in the payload fails.
+func TestDeployment_TheTimersPayloadIsOneThatTheFunctionAccepts(t *testing.T) {
+	d := readDeployment(t)
+	settings := make(map[string]string)
+	for name, value := range d.Resources.Function.Props.EnvironmentVariables {
+		settings[name] = value.(string)
+	}
+	cloud, _ := deploy(t, settings)
+	timer := d.Resources.Function.Props.Triggers[1]
+	fire := func(payload string) error {
+		event, err := json.Marshal(map[string]string{
+			"triggerTime": "2026-11-23T09:00:00Z", "triggerName": timer.TriggerName, "payload": payload,
+		})
+		require.NoError(t, err)
+		_, err = cloud.Invoke(t.Context(), event)
+		return err
+	}
+	require.NoError(t, fire(timer.TriggerConfig.Payload))
+	assert.Empty(t, cloud.MNS.Messages(harness.SourceQueue))
+	for _, slip := range []string{`{"Discovery":{}}`, `{"Discover":{"LookbackDays":3}}`, "every plan"} {
+		failure(t, fire(slip), "EventError")
+	}
 }
