@@ -121,6 +121,7 @@ func (b *bench) steps() []step {
 		{"growth", b.growth},
 		{"growth, deployed", b.growthDeployed},
 		{"concurrency", b.concurrency},
+		{"discovery", b.discovery},
 	} {
 		if strings.Contains(strings.ToLower(s.name), strings.ToLower(b.options.run)) {
 			steps = append(steps, s)

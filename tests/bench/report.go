@@ -53,10 +53,11 @@ type line struct {
 
 // document is what a run has measured.
 type document struct {
-	Figures     []figure `json:"figures"`
-	Growth      []line   `json:"growth,omitempty"`
-	Concurrency []point  `json:"concurrency,omitempty"`
-	Notes       []string `json:"notes,omitempty"`
+	Figures     []figure         `json:"figures"`
+	Growth      []line           `json:"growth,omitempty"`
+	Concurrency []point          `json:"concurrency,omitempty"`
+	Discovery   []discoveryPoint `json:"discovery,omitempty"`
+	Notes       []string         `json:"notes,omitempty"`
 }
 
 func (d *document) add(figures ...figure) {
@@ -91,6 +92,13 @@ func (d *document) print(stdout io.Writer) {
 		t := newTable("concurrency", "an event, DBS 20 ms", "ideal")
 		for _, p := range d.Concurrency {
 			t.AppendRow(table.Row{p.X, fmt.Sprintf("%.2f ms", p.Seconds*1000), fmt.Sprintf("%.2f ms", 20/float64(p.X))})
+		}
+		t.Render()
+	}
+	if len(d.Discovery) > 0 {
+		t := newTable("backup sets of a plan", "list calls", "discovery run, DBS 20 ms", "peak memory")
+		for _, p := range d.Discovery {
+			t.AppendRow(table.Row{p.Sets, p.ListCalls, fmt.Sprintf("%.0f ms", p.Seconds*1000), fmt.Sprintf("%.1f MB", p.PeakMB)})
 		}
 		t.Render()
 	}
