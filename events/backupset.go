@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"increment-backup-download/events/rawjson"
 )
 
 // DataFormats returns the values that DBS documents for BackupSetDataFormat.
@@ -59,13 +61,13 @@ func (r *reader) readBackupSet(o *object, content []byte) *Error {
 		{"BackupStatus", o.backupStatus, &status},
 		{"ClientToken", o.token, &token},
 	} {
-		if isNull(field.value) {
+		if rawjson.IsNull(field.value) {
 			continue
 		}
-		if !isString(field.value) {
+		if !rawjson.IsString(field.value) {
 			return malformed("%s must be a string", field.name)
 		}
-		value := unquoteBytes(field.value)
+		value := rawjson.Unquote(field.value)
 		if n := utf8.RuneCount(value); n > maxField {
 			return malformed("%s is %d characters long; at most %d are taken", field.name, n, maxField)
 		}
@@ -141,7 +143,7 @@ func missing(jobID, setID, name string, content []byte) *Error {
 // what to send.
 func mistakenFor(content []byte) string {
 	found := map[string]bool{}
-	for name := range members(content) {
+	for name := range rawjson.Members(content) {
 		found[string(name)] = true
 	}
 	switch {
@@ -160,11 +162,11 @@ func mistakenFor(content []byte) string {
 // wrongCase says which of the known names content has in the wrong case only.
 func wrongCase(content []byte, known ...string) string {
 	exact := map[string]bool{}
-	for name := range members(content) {
+	for name := range rawjson.Members(content) {
 		exact[string(name)] = true
 	}
 	for _, k := range known {
-		for name := range members(content) {
+		for name := range rawjson.Members(content) {
 			if !exact[k] && strings.EqualFold(string(name), k) {
 				return fmt.Sprintf("names are case-sensitive: %s, not %s", k, name)
 			}

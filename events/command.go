@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"increment-backup-download/events/rawjson"
 )
 
 // Error codes of commands that the settings do not allow.
@@ -52,12 +54,12 @@ const maxCommand = 1 << 20
 // it was asked for is worse than none.
 func ReadCommand(payload []byte) (Command, bool, *Error) {
 	text := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(payload), []byte("\xef\xbb\xbf")))
-	if len(text) > maxCommand || !isObject(text) || !mayBeCommand(text) || !valid(text) {
+	if len(text) > maxCommand || !rawjson.IsObject(text) || !mayBeCommand(text) || !rawjson.Valid(text) {
 		return Command{}, false, nil
 	}
 	var timer timerEvent
 	var isEvent, isCommand bool
-	for name, value := range members(text) {
+	for name, value := range rawjson.Members(text) {
 		switch string(name) {
 		case "triggerTime":
 			timer.time = value
@@ -77,7 +79,7 @@ func ReadCommand(payload []byte) (Command, bool, *Error) {
 	switch {
 	case isEvent:
 		return Command{}, false, nil
-	case isString(timer.time) && isString(timer.name):
+	case rawjson.IsString(timer.time) && rawjson.IsString(timer.name):
 		command, err := timer.command(isCommand)
 		return command, true, err
 	case isCommand:
@@ -95,7 +97,7 @@ func mayBeCommand(text []byte) bool {
 
 func isAlone(object []byte) bool {
 	n := 0
-	for range members(object) {
+	for range rawjson.Members(object) {
 		n++
 	}
 	return n == 1
@@ -112,16 +114,16 @@ func (e timerEvent) command(beside bool) (Command, *Error) {
 	switch {
 	case beside:
 		return command, malformed("a timer's event has its command in payload, as a string")
-	case isNull(e.payload):
+	case rawjson.IsNull(e.payload):
 		return command, nil
-	case !isString(e.payload):
+	case !rawjson.IsString(e.payload):
 		return command, malformed("the timer's payload must be a string")
 	}
 	text := bytes.TrimSpace([]byte(unquote(e.payload)))
 	switch {
 	case len(text) == 0:
 		return command, nil
-	case !valid(text) || !isObject(text):
+	case !rawjson.Valid(text) || !rawjson.IsObject(text):
 		return command, malformed(`the timer's payload must be empty, {}, or {"Discover":{…}}`)
 	case isEmptyObject(text):
 		return command, nil
@@ -148,7 +150,7 @@ func readCommand(text []byte) (Command, *Error) {
 			return err
 		case "Check":
 			command.Check = true
-			if !isObject(value) || !isEmptyObject(value) {
+			if !rawjson.IsObject(value) || !isEmptyObject(value) {
 				return malformed("Check must be {}")
 			}
 			return nil
@@ -166,7 +168,7 @@ func readCommand(text []byte) (Command, *Error) {
 
 func readDiscover(text []byte) (Discover, *Error) {
 	var d Discover
-	if !isObject(text) {
+	if !rawjson.IsObject(text) {
 		return d, malformed("Discover must be an object")
 	}
 	err := readMembers(text, "Discover", func(name string, value []byte) (err *Error) {
@@ -193,7 +195,7 @@ func readDiscover(text []byte) (Discover, *Error) {
 // readMembers calls read for each member of an object, and refuses a repeated one.
 func readMembers(object []byte, what string, read func(name string, value []byte) *Error) *Error {
 	seen := make(map[string]bool)
-	for member, value := range members(object) {
+	for member, value := range rawjson.Members(object) {
 		name := string(member)
 		if seen[name] {
 			return malformed("%s has %.64q twice", what, name)
@@ -213,8 +215,8 @@ func readNames(field string, value []byte, valid func(string) bool, what string)
 	}
 	var names []string
 	seen := make(map[string]bool)
-	for element := range elements(value) {
-		if !isString(element) {
+	for element := range rawjson.Elements(value) {
+		if !rawjson.IsString(element) {
 			return nil, malformed("%s must be a list of strings", field)
 		}
 		name := unquote(element)
@@ -265,4 +267,9 @@ func IsBackupPlanID(s string) bool {
 func IsBackupSetID(s string) bool { return s != "" && utf8.RuneCountInString(s) <= maxField }
 
 // isEmptyObject reports whether a valid JSON object has no members.
-func isEmptyObject(object []byte) bool { return object[skipSpace(object, 1)] == '}' }
+func isEmptyObject(object []byte) bool {
+	for range rawjson.Members(object) {
+		return false
+	}
+	return true
+}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"increment-backup-download/events/rawjson"
 )
 
 // Decoder reads payloads. The zero value is ready to use, and a Decoder may be
@@ -48,12 +50,12 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, *Error] {
 			yield(Event{ByHand: true, Body: string(payload)}, malformed("the payload (%d bytes) is %s", len(payload), fault))
 			return
 		}
-		if isObject(content) {
+		if rawjson.IsObject(content) {
 			yield(d.message(content, 0))
 			return
 		}
 		number := 0
-		for element := range elements(content) {
+		for element := range rawjson.Elements(content) {
 			number++
 			if !yield(d.message(element, number)) {
 				return
@@ -169,7 +171,7 @@ func (o *object) member(name []byte) *[]byte {
 
 func readObject(text []byte) object {
 	var o object
-	for name, value := range members(text) {
+	for name, value := range rawjson.Members(text) {
 		if place := o.member(name); place != nil {
 			*place = value
 		}
@@ -187,8 +189,8 @@ type reader struct {
 
 // unwrap reads value, which is valid JSON.
 func (r *reader) unwrap(value []byte, depth int) *Error {
-	if isString(value) {
-		return r.unwrapText(unquoteBytes(value), depth)
+	if rawjson.IsString(value) {
+		return r.unwrapText(rawjson.Unquote(value), depth)
 	}
 	return r.unwrapJSON(value, depth)
 }
@@ -209,12 +211,12 @@ func (r *reader) unwrapJSON(content []byte, depth int) *Error {
 		return malformed("the event is wrapped more than %d times", maxNesting)
 	case content[0] == '[':
 		return malformed("the event is a JSON array: send one backup set in each message")
-	case !isObject(content):
+	case !rawjson.IsObject(content):
 		return malformed("the event is neither a JSON object nor base64 of one")
 	}
 	o := readObject(content)
 	switch {
-	case !isNull(o.specversion):
+	case !rawjson.IsNull(o.specversion):
 		return r.unwrapCloudEvent(&o, depth)
 	case o.messageBody != nil:
 		return r.unwrapMessage(time.Time{}, o.messageID, o.messageBody, "messageBody", depth)
@@ -235,18 +237,18 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) *Error {
 		return err
 	}
 	r.readTraceContext(o.traceparent, o.tracestate)
-	if isString(o.kind) {
+	if rawjson.IsString(o.kind) {
 		kind := unquote(o.kind)
 		if strings.HasPrefix(kind, resultTypes) {
 			return &Error{Code: CodeOwnResult, Message: "this is a result of the function, not a backup event: " +
 				"the result queue and the source queue are the same, or one is forwarded to the other"}
 		}
-		r.event.Announced = kind == TypeBackupSetCompleted && isString(o.source) && isBackupPlan(unquote(o.source))
+		r.event.Announced = kind == TypeBackupSetCompleted && rawjson.IsString(o.source) && isBackupPlan(unquote(o.source))
 	}
-	if isNull(o.data) {
+	if rawjson.IsNull(o.data) {
 		o.data = o.dataBase64
 	}
-	if isNull(o.data) {
+	if rawjson.IsNull(o.data) {
 		return malformed("the CloudEvent has no data")
 	}
 	return r.unwrap(o.data, depth+1)
@@ -260,8 +262,8 @@ func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, de
 	}
 	r.enveloped = true
 	content := body
-	if isString(body) {
-		content = unquoteBytes(body)
+	if rawjson.IsString(body) {
+		content = rawjson.Unquote(body)
 	}
 	if !r.delivered {
 		r.delivered = true
@@ -271,9 +273,9 @@ func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, de
 		}
 	}
 	switch {
-	case isString(body):
+	case rawjson.IsString(body):
 		return r.unwrapText(content, depth+1)
-	case isObject(body):
+	case rawjson.IsObject(body):
 		return r.unwrapJSON(content, depth+1)
 	}
 	return malformed("%s must be a string", field)
@@ -281,7 +283,7 @@ func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, de
 
 // text returns a JSON string's content, and any other JSON value as it stands.
 func text(value []byte) string {
-	if isString(value) {
+	if rawjson.IsString(value) {
 		return unquote(value)
 	}
 	return string(value)
@@ -290,7 +292,7 @@ func text(value []byte) string {
 // cloudEventTime returns the zero time if value is no RFC 3339 time. Triggers
 // write any number of fractional digits.
 func cloudEventTime(value []byte) time.Time {
-	if !isString(value) {
+	if !rawjson.IsString(value) {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339, unquote(value))

@@ -312,3 +312,16 @@ func FuzzDecoder(f *testing.F) {
 		require.Equal(t, all, decode(t, payload), "the same payload, the same events")
 	})
 }
+
+// seed adds each file of testdata.
+func seed(f *testing.F) {
+	f.Helper()
+	require.NoError(f, filepath.WalkDir("testdata", func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".json" {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		f.Add(content)
+		return err
+	}))
+}

@@ -6,14 +6,16 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"increment-backup-download/events/rawjson"
 )
 
 // readID reads an ID, which CloudEvents wants to be a string; a number is taken
 // by its digits, so that it stays the same ID on redelivery.
 func readID(into *string, name string, value []byte) *Error {
 	switch {
-	case isNull(value):
-	case isString(value):
+	case rawjson.IsNull(value):
+	case rawjson.IsString(value):
 		if id := unquote(value); id != "" {
 			*into = id
 		}

@@ -1,6 +1,10 @@
 package events
 
-import "strings"
+import (
+	"strings"
+
+	"increment-backup-download/events/rawjson"
+)
 
 // maxTrace bounds traceparent and tracestate, in bytes. The W3C asks for at least
 // 512 of tracestate to be carried.
@@ -11,7 +15,7 @@ const maxTrace = 512
 // the traceparent. See https://www.w3.org/TR/trace-context/ and
 // https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md
 func (r *reader) readTraceContext(traceparent, tracestate []byte) {
-	if !isString(traceparent) {
+	if !rawjson.IsString(traceparent) {
 		return
 	}
 	parent := unquote(traceparent)
@@ -19,7 +23,7 @@ func (r *reader) readTraceContext(traceparent, tracestate []byte) {
 		return
 	}
 	r.event.Traceparent, r.event.Tracestate = parent, ""
-	if isString(tracestate) {
+	if rawjson.IsString(tracestate) {
 		r.event.Tracestate = readTracestate(unquote(tracestate))
 	}
 }

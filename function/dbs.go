@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/events/rawjson"
 	"increment-backup-download/handler"
 )
 
@@ -89,13 +89,13 @@ type dbsAnswer struct {
 // and the body an object.
 func readDBSAnswer(got answer) (dbsAnswer, error) {
 	body := bytes.TrimSpace(got.body)
-	if len(body) == 0 || body[0] != '{' || !json.Valid(body) || !got.ok() && got.status < 400 {
+	if len(body) == 0 || body[0] != '{' || !rawjson.Valid(body) || !got.ok() && got.status < 400 {
 		return dbsAnswer{}, foreign(got, "")
 	}
 	read := dbsAnswer{answer: got, pages: -1, rows: -1}
 	refused := refusal{status: got.status, header: got.header}
 	var code, message string // the gateway's, beside DBS's ErrCode and ErrMessage
-	for name, value := range members(body) {
+	for name, value := range rawjson.Members(body) {
 		switch string(name) {
 		case "Success":
 			read.success = truth(value)

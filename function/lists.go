@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"increment-backup-download/events/rawjson"
 	"increment-backup-download/handler"
 )
 
@@ -74,7 +75,7 @@ func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.T
 	if len(array) > 0 && array[0] == '{' {
 		empty := true
 		array = nil
-		for member, value := range members(got.items) {
+		for member, value := range rawjson.Members(got.items) {
 			empty = false
 			if string(member) == name {
 				array = value
@@ -92,7 +93,7 @@ func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.T
 		return nil, none, notAList(name + " is no array")
 	}
 	list := make([]T, 0, handler.ListPageSize)
-	for element := range elements(array) {
+	for element := range rawjson.Elements(array) {
 		if element[0] != '{' {
 			return nil, none, notAList(fmt.Sprintf("row %d is no object", len(list)))
 		}
@@ -104,7 +105,7 @@ func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.T
 // backupSet reads an item of DescribeIncrementBackupList.
 func backupSet(item []byte) handler.BackupSet {
 	set := handler.BackupSet{Item: withoutURLs(make([]byte, 0, len(item)), item)}
-	for name, value := range members(item) {
+	for name, value := range rawjson.Members(item) {
 		switch string(name) {
 		case "BackupSetJobId":
 			set.BackupSetJobID = text(value)
@@ -126,7 +127,7 @@ func backupSet(item []byte) handler.BackupSet {
 // downloadTask reads an item of DescribeBackupSetDownloadTaskList.
 func downloadTask(item []byte) handler.DownloadTask {
 	var task handler.DownloadTask
-	for name, value := range members(item) {
+	for name, value := range rawjson.Members(item) {
 		switch string(name) {
 		case "BackupSetDownloadTaskId":
 			task.ID = text(value)

@@ -33,16 +33,12 @@ type settings struct {
 	fallback             *accessKey
 }
 
-// Bounds of the numbers. The trigger's batches end at 10,000 events. DBS keeps a
-// backup set for 1,825 days at most: see
-// https://www.alibabacloud.com/help/en/dbs/use-cases/retain-minimal-backup-sets
+// Bounds of the numbers. The trigger's batches end at 10,000 events.
 const (
 	defaultConcurrency = 16
 	maxConcurrency     = 256
 	maxRate            = 10_000
-	maxLookbackHours   = 1825 * 24 // 43,800
 	maxQueueName       = 120
-	maxBackupPlanID    = 64
 )
 
 // isQueueName reports whether a name may be one of MNS: it starts with a letter or a
@@ -52,18 +48,8 @@ const (
 //
 // The check keeps a name from changing the request path as well.
 func isQueueName(name string) bool {
-	return name != "" && len(name) <= maxQueueName && name[0] != '-' && onlyAlphanumeric(name, "-")
-}
-
-// isBackupPlanID reports whether DBS may have given an ID such as dbsqdss5tmh0001.
-// No page says which characters it has.
-func isBackupPlanID(id string) bool {
-	return id != "" && len(id) <= maxBackupPlanID && onlyAlphanumeric(id, "-_")
-}
-
-func onlyAlphanumeric(s, others string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool {
-		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && !strings.ContainsRune(others, c)
+	return name != "" && len(name) <= maxQueueName && name[0] != '-' && !strings.ContainsFunc(name, func(c rune) bool {
+		return c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
 	})
 }
 
@@ -85,7 +71,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		resultEncoding: events.Encoding(r.oneOf("RESULT_ENCODING", string(events.EncodingRaw),
 			[]string{string(events.EncodingRaw), string(events.EncodingBase64)})),
 		backupPlanIDs: r.backupPlanIDs("BACKUP_PLAN_IDS"),
-		lookbackHours: r.number("LOOKBACK_HOURS", handler.DefaultLookbackHours, 1, maxLookbackHours),
+		lookbackHours: r.number("LOOKBACK_HOURS", handler.DefaultLookbackHours, 1, events.MaxLookbackHours),
 		fallback: &accessKey{
 			id:     getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"),
 			secret: getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
@@ -179,8 +165,8 @@ func (r *settingsReader) backupPlanIDs(name string) []string {
 		case id == "":
 			r.wrong("%s is %.300q: an entry is empty", name, value)
 			return nil
-		case !isBackupPlanID(id):
-			r.wrong("%s has %.300q: an ID has at most %d letters, digits, hyphens and underscores", name, id, maxBackupPlanID)
+		case !events.IsBackupPlanID(id):
+			r.wrong("%s has %.300q: an ID has letters, digits, hyphens and underscores", name, id)
 		case slices.Contains(ids, id):
 			r.wrong("%s names %q twice", name, id)
 		default:

@@ -71,7 +71,7 @@ func TestSettings_Accepted(t *testing.T) {
 }
 
 func TestSettings_Discovery(t *testing.T) {
-	plan, queue := strings.Repeat("x", 64), strings.Repeat("q", 120)
+	plan, queue := strings.Repeat("x", 128), strings.Repeat("q", 120)
 	for name, c := range map[string]struct {
 		environment []string
 		want        function.Discovery
@@ -133,7 +133,7 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		"only space":                 {plans(" "), []string{"an entry is empty"}},
 		"a comma at the end":         {plans("a,"), []string{"an entry is empty"}},
 		"a plan with a wrong letter": {plans("a,b/c,d e"), []string{`BACKUP_PLAN_IDS has "b/c"`, `BACKUP_PLAN_IDS has "d e"`}},
-		"a plan too long":            {plans(strings.Repeat("x", 65)), []string{"at most 64 letters"}},
+		"a plan too long":            {plans(strings.Repeat("x", 129)), []string{"an ID has letters"}},
 		"a plan twice":               {plans("a,b, a"), []string{`BACKUP_PLAN_IDS names "a" twice`}},
 		"no lookback":                {[]string{"LOOKBACK_HOURS=0"}, []string{`"0": give a whole number from 1 to 43800`}},
 		"too long a lookback":        {[]string{"LOOKBACK_HOURS=43801"}, []string{"LOOKBACK_HOURS"}},

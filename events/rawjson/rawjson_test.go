@@ -1,4 +1,4 @@
-package events_test
+package rawjson_test
 
 import (
 	"bytes"
@@ -10,13 +10,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"increment-backup-download/events"
+	"increment-backup-download/events/rawjson"
 )
 
 // seed adds each file of testdata and each text.
 func seed(f *testing.F, texts ...string) {
 	f.Helper()
-	require.NoError(f, filepath.WalkDir("testdata", func(path string, entry os.DirEntry, err error) error {
+	require.NoError(f, filepath.WalkDir(filepath.Join("..", "testdata"), func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(path) != ".json" {
 			return err
 		}
@@ -41,7 +41,7 @@ func FuzzJSON(f *testing.F) {
 		strings.Repeat(`{"a":`, 10_000)+"1"+strings.Repeat("}", 10_000),
 	)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		require.Equal(t, json.Valid(text), events.Valid(text))
+		require.Equal(t, json.Valid(text), rawjson.Valid(text))
 		if json.Valid(text) {
 			requireSameValue(t, bytes.Trim(text, " \t\r\n"), 0)
 		}
@@ -57,12 +57,12 @@ func requireSameValue(t *testing.T, value []byte, depth int) {
 	case '"':
 		var want string
 		require.NoError(t, json.Unmarshal(value, &want))
-		require.Equal(t, want, string(events.Unquote(value)))
+		require.Equal(t, want, string(rawjson.Unquote(value)))
 	case '[':
 		var want []json.RawMessage
 		require.NoError(t, json.Unmarshal(value, &want))
 		got := make([]json.RawMessage, 0, len(want))
-		for element := range events.Elements(value) {
+		for element := range rawjson.Elements(value) {
 			requireSameValue(t, element, depth+1)
 			got = append(got, element)
 		}
@@ -71,7 +71,7 @@ func requireSameValue(t *testing.T, value []byte, depth int) {
 		var want map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(value, &want))
 		got := make(map[string]json.RawMessage, len(want))
-		for name, member := range events.Members(value) {
+		for name, member := range rawjson.Members(value) {
 			requireSameValue(t, member, depth+1)
 			got[string(name)] = member // the last of equal names counts
 		}
