@@ -37,7 +37,7 @@ type deployment struct {
 	*harness.Cloud
 	*harness.Instance
 	secured []secure
-	group   *group
+	group   *harness.Group
 	batches int
 	undo    []func()
 }
@@ -79,11 +79,11 @@ func (d *deployment) start(b *bench, executable string, at place) (err error) {
 	}
 	if at.quota {
 		deployments++
-		if d.group, err = newGroup(strconv.Itoa(deployments)); err != nil {
+		if d.group, err = harness.NewGroup(strconv.Itoa(deployments)); err != nil {
 			return err
 		}
-		d.undo = append(d.undo, func() { _ = d.group.remove() })
-		if executable, err = d.group.wrap(b.folder, executable); err != nil {
+		d.undo = append(d.undo, func() { _ = d.group.Remove() })
+		if executable, err = d.group.Wrap(b.folder, executable); err != nil {
 			return err
 		}
 	}
@@ -95,7 +95,7 @@ func (d *deployment) start(b *bench, executable string, at place) (err error) {
 	if err := d.Runtime.AskedForWork(ctx, 1); err != nil {
 		return fmt.Errorf("the executable did not ask for work: %w\n%s", err, d.Output)
 	}
-	if d.group != nil && !d.group.has(d.Process().Pid) {
+	if d.group != nil && !d.group.Has(d.Process().Pid) {
 		return errors.New("the executable is not in its control group")
 	}
 	return nil
@@ -119,7 +119,7 @@ func (d *deployment) handle(ctx context.Context, events, padding int) (time.Dura
 	if d.group != nil {
 		// What the batch before has used of the quota is not this one's cost.
 		select {
-		case <-time.After(2 * quotaPeriod):
+		case <-time.After(2 * harness.QuotaPeriod):
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
@@ -280,7 +280,7 @@ func (b *bench) thousandDeployed() error {
 		sides[i] = take
 	}
 	b.doc.Notes = append(b.doc.Notes, fmt.Sprintf("0.05 CPU is a quota of %v in each %v, in which the function runs with GOMAXPROCS %s, the minimal client with %s.",
-		quotaShare, quotaPeriod, processors[0], processors[1]))
+		harness.QuotaShare, harness.QuotaPeriod, processors[0], processors[1]))
 	return b.compare(f, 7, sides[0], sides[1])
 }
 

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -91,44 +88,4 @@ func TestReport_SaysWhereAFigureIsTakenAndWhatFallsShort(t *testing.T) {
 	assert.Regexp(t, `slow +│ 0.05 CPU +│ 30.00 ms .* 3.00 +│ 1.35 MISSED`, out.String())
 	assert.Regexp(t, `unknown +│ 0.05 CPU +│ not measured: no control group can be made here`, out.String())
 	assert.Contains(t, out.String(), "What 0.05 CPU is.")
-}
-
-// On a system where the benchmark may make no control group, it has to say so.
-func TestGroup_HoldsAProcessFromItsStartAndIsRemoved(t *testing.T) {
-	g, err := newGroup("test")
-	if err != nil {
-		assert.Contains(t, withoutQuota(), "no control group can be made here")
-		t.Skip(err)
-	}
-	folder := t.TempDir()
-	script, err := g.wrap(folder, "/bin/cat")
-	require.NoError(t, err)
-	command := exec.CommandContext(t.Context(), script)
-	input, err := command.StdinPipe()
-	require.NoError(t, err)
-	output, err := command.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, command.Start())
-	_, err = input.Write([]byte("x"))
-	require.NoError(t, err)
-	_, err = output.Read(make([]byte, 1)) // it is cat by now
-	require.NoError(t, err)
-	assert.True(t, g.has(command.Process.Pid))
-	require.NoError(t, input.Close())
-	require.NoError(t, command.Wait())
-	assert.False(t, g.has(command.Process.Pid))
-	require.NoError(t, g.remove())
-	assert.NoDirExists(t, g.folder)
-}
-
-func TestSweep_RemovesGroupsOfDeadProcessesOnly(t *testing.T) {
-	gone := exec.CommandContext(t.Context(), "/bin/true")
-	require.NoError(t, gone.Run())
-	root := t.TempDir()
-	folder := func(pid int) string { return filepath.Join(root, groupPrefix+strconv.Itoa(pid)+"-1") }
-	require.NoError(t, os.Mkdir(folder(gone.Process.Pid), 0o755))
-	require.NoError(t, os.Mkdir(folder(os.Getpid()), 0o755))
-	sweep(root)
-	assert.NoDirExists(t, folder(gone.Process.Pid))
-	assert.DirExists(t, folder(os.Getpid()))
 }
