@@ -24,16 +24,16 @@ type result struct {
 	} `json:"data"`
 }
 
-// Delivery is at-least-once: a consumer drops repeats by (source, id), and deletes
-// a message only when it is done with it. One that sends dead letters again adds
-// the type: the later success may carry the id of the failure.
+// Delivery is at-least-once: a consumer drops repeats by (source, id, type), and
+// deletes a message only when it is done with it. The type is part of it because a
+// success may follow the failure of the same event, under the same id.
 //
 // The Go and Node SDKs hand a body over as it is. Those for Java, Python and PHP
 // decode base64 by default: set RESULT_ENCODING to base64 for them, or switch
 // their decoding off.
 func Example() {
 	queue := resultQueue() // mns.NewMNSQueue(name, client) with the real endpoint
-	type key struct{ source, id string }
+	type key struct{ source, id, typ string }
 	seen := make(map[key]bool) // keep it where it outlives the process
 	for {
 		received, failed := make(chan mns.MessageReceiveResponse, 1), make(chan error, 1)
@@ -45,7 +45,7 @@ func Example() {
 				fmt.Println("not a result:", err)
 				continue // it turns up again when its visibility timeout ends
 			}
-			if k := (key{r.Source, r.ID}); !seen[k] {
+			if k := (key{r.Source, r.ID, r.Type}); !seen[k] {
 				seen[k] = true
 				fmt.Println(r.ID, r.Type, cmp.Or(r.Data.BackupSetDownloadTaskID, r.Data.ErrCode))
 			}
@@ -62,10 +62,11 @@ func Example() {
 	}
 	// Output:
 	// 1 dbs:IncrementBackupSetDownload:TaskCreated 1jydacm0001
-	// 2 dbs:IncrementBackupSetDownload:TaskFailed Event.Malformed
+	// 2 dbs:IncrementBackupSetDownload:TaskFailed Param.NotFound
+	// 2 dbs:IncrementBackupSetDownload:TaskCreated 1jydacm0002
 }
 
-// resultQueue is a queue on a stand-in, with a result, its repeat, and another.
+// resultQueue is a queue on a stand-in, with a result and its repeat, and a failure that a success follows.
 func resultQueue() mns.AliMNSQueue {
 	key := standin.NewKey()
 	service := standinmns.New(standin.NewKeys(key), nil, "results")
@@ -73,10 +74,14 @@ func resultQueue() mns.AliMNSQueue {
 	if err != nil {
 		panic(err)
 	}
-	created := `{"specversion":"1.0","source":"acs:fc:cn-hangzhou:1:functions/f","id":"1","type":"dbs:IncrementBackupSetDownload:TaskCreated",` +
-		`"data":{"BackupSetName":"mysql-bin.000054","BackupSetDownloadTaskId":"1jydacm0001"}}`
-	failed := `{"specversion":"1.0","source":"acs:fc:cn-hangzhou:1:functions/f","id":"2","type":"dbs:IncrementBackupSetDownload:TaskFailed","data":{"ErrCode":"Event.Malformed"}}`
-	for _, body := range []string{created, created, failed} {
+	const made = `{"specversion":"1.0","source":"acs:fc:cn-hangzhou:1:functions/f","id":%q,` +
+		`"type":"dbs:IncrementBackupSetDownload:%s","data":%s}`
+	created := fmt.Sprintf(made, "1", "TaskCreated",
+		`{"BackupSetName":"mysql-bin.000054","BackupSetDownloadTaskId":"1jydacm0001"}`)
+	failed := fmt.Sprintf(made, "2", "TaskFailed", `{"ErrCode":"Param.NotFound"}`)
+	later := fmt.Sprintf(made, "2", "TaskCreated",
+		`{"BackupSetName":"mysql-bin.000055","BackupSetDownloadTaskId":"1jydacm0002"}`)
+	for _, body := range []string{created, created, failed, later, failed} {
 		if _, err := service.Put("results", body); err != nil {
 			panic(err)
 		}
