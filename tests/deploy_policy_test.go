@@ -27,13 +27,13 @@ func mns(action, queue string) grant {
 // documentation contradicts itself; the error may name either.
 var needed = map[grant]struct{ payload, kind, says string }{
 	{"dbs:CreateIncrementBackupSetDownload", "*"}: {
-		batch(1), "OperatorFaultError", "allow dbs:CreateIncrementBackupSetDownload",
+		harness.Batch(1), "OperatorFaultError", "allow dbs:CreateIncrementBackupSetDownload",
 	},
 	mns("SendMessage", harness.ResultQueue+"/messages"): {
-		batch(1), "OperatorFaultError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.ResultQueue,
+		harness.Batch(1), "OperatorFaultError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.ResultQueue,
 	},
 	mns("BatchSendMessage", harness.ResultQueue+"/messages"): {
-		batch(1), "OperatorFaultError", "mns:BatchSendMessage on queue " + harness.ResultQueue,
+		harness.Batch(1), "OperatorFaultError", "mns:BatchSendMessage on queue " + harness.ResultQueue,
 	},
 	mns("SendMessage", harness.DeadLetterQueue+"/messages"): {
 		rubbish, "OperatorFaultError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.DeadLetterQueue,
@@ -122,18 +122,13 @@ func under(t *testing.T, policy *standin.Policy, payload string) error {
 	cloud, err := harness.NewCloudWithPolicy(policy)
 	require.NoError(t, err)
 	t.Cleanup(cloud.Close)
-	cloud.DBS.AddPlan(plan)
-	cloud.DBS.AddSet(plan, dbs.Set{JobID: "1hv5g9wk4001", Name: "mysql-bin.000054", Status: dbs.Completed,
+	cloud.DBS.AddPlan(harness.PlanID)
+	cloud.DBS.AddSet(harness.PlanID, dbs.Set{JobID: "1hv5g9wk4001", Name: "mysql-bin.000054", Status: dbs.Completed,
 		Start: time.Now().Add(-time.Hour), End: time.Now()})
-	startInstance(t, cloud, discovering)
+	startInstance(t, cloud, harness.Discovery())
 	_, err = cloud.Invoke(t.Context(), []byte(payload))
 	return err
 }
-
-const plan = "dbsqdss5tmh0001"
-
-// discovering are the settings of a deployment that discovers.
-var discovering = map[string]string{"SOURCE_QUEUE": harness.SourceQueue, "BACKUP_PLAN_IDS": plan}
 
 func TestPolicy_EveryPermissionIsNeeded(t *testing.T) {
 	all := grants(t)
@@ -157,7 +152,7 @@ func TestPolicy_EveryPermissionIsNeeded(t *testing.T) {
 func TestPolicy_GrantsNoMoreThanIsUsed(t *testing.T) {
 	unused := func(all []grant) []string {
 		policy := policyOf(t, all)
-		for _, payload := range []string{batch(1), rubbish, discover} {
+		for _, payload := range []string{harness.Batch(1), rubbish, discover} {
 			require.NoError(t, under(t, policy, payload))
 		}
 		return policy.Unused()
@@ -186,8 +181,8 @@ func TestCheck_NamesWhatIsMissing(t *testing.T) {
 		cloud, err := harness.NewCloudWithPolicy(policy)
 		require.NoError(t, err)
 		t.Cleanup(cloud.Close)
-		cloud.DBS.AddPlan(plan)
-		startInstance(t, cloud, discovering)
+		cloud.DBS.AddPlan(harness.PlanID)
+		startInstance(t, cloud, harness.Discovery())
 		answer, err := cloud.Invoke(t.Context(), []byte(`{"Check":{}}`))
 		require.NoError(t, err)
 		var report struct {

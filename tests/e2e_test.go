@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -46,7 +47,12 @@ func deploy(t *testing.T, settings map[string]string) (*harness.Cloud, *harness.
 
 func startInstance(t *testing.T, cloud *harness.Cloud, settings map[string]string) *harness.Instance {
 	t.Helper()
-	instance, err := cloud.StartInstance(executable, settings)
+	return startExecutable(t, cloud, executable, settings)
+}
+
+func startExecutable(t *testing.T, cloud *harness.Cloud, file string, settings map[string]string) *harness.Instance {
+	t.Helper()
+	instance, err := cloud.StartInstance(file, settings)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		instance.Stop()
@@ -66,16 +72,29 @@ type summary struct {
 	AlreadyDone int              `json:"alreadyDone"`
 	Results     []map[string]any `json:"results"`
 	DryRun      map[string]any   `json:"dryRun"`
+
+	answer fcruntime.Answer
 }
 
 func invoke(t *testing.T, cloud *harness.Cloud, payload string) (summary, error) {
 	t.Helper()
 	answer, err := cloud.Invoke(t.Context(), []byte(payload))
-	var s summary
+	s := summary{answer: answer}
 	if err == nil {
 		require.NoError(t, json.Unmarshal(answer.Payload, &s), string(answer.Payload))
 	}
 	return s, err
+}
+
+// logOf returns the log of the instance up to the end of an invocation, and not
+// before all of it is there.
+func logOf(t *testing.T, instance *harness.Instance, s summary) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	log, err := instance.LogOf(ctx, s.answer)
+	require.NoError(t, err)
+	return log
 }
 
 // failure asserts that an invocation failed with an error of the given type.
@@ -85,16 +104,6 @@ func failure(t *testing.T, err error, kind string) string {
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, kind, failed.Type)
 	return failed.Message
-}
-
-// batch returns an event stream payload of n list items, event-0 and so on.
-func batch(n int) string {
-	var elements []string
-	for i := range n {
-		elements = append(elements, fmt.Sprintf(`{"specversion":"1.0","id":"event-%d","source":"acs:mns","type":"mns:Queue:SendMessage","data":{"messageId":"event-%d","messageBody":%q}}`,
-			i, i, fmt.Sprintf(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":"mysql-bin.%06d","BackupStatus":"COMPLETED"}`, i)))
-	}
-	return "[" + strings.Join(elements, ",") + "]"
 }
 
 func TestFunction_DeliversAQueueInBatches(t *testing.T) {
@@ -108,23 +117,26 @@ func TestFunction_DeliversAQueueInBatches(t *testing.T) {
 
 func TestFunction_CrossesTheNamesOfAListItem(t *testing.T) {
 	cloud, _ := deploy(t, nil)
-	_, err := invoke(t, cloud, batch(1))
+	_, err := invoke(t, cloud, harness.Batch(1))
 	require.NoError(t, err)
 	tasks := cloud.DBS.Tasks()
 	require.Len(t, tasks, 1)
-	assert.Equal(t, dbs.Task{ID: tasks[0].ID, BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000000", ClientToken: "event-0", AccessKeyID: cloud.Key.ID}, tasks[0])
+	assert.Equal(t, dbs.Task{ID: tasks[0].ID, BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000000",
+		ClientToken: "event-0", AccessKeyID: cloud.Key.ID}, tasks[0])
 }
 
 func TestFunction_OneBadMessageDoesNotHoldUpTheOthers(t *testing.T) {
 	cloud, _ := deploy(t, nil)
-	s, err := invoke(t, cloud, strings.Replace(batch(100), `{\"BackupSetJobId\":\"t4yh0g0g0001\",\"BackupSetId\":\"mysql-bin.000042\"`, `{\"key\":\"value\"`, 1))
+	payload := strings.Replace(harness.Batch(100),
+		`{\"BackupSetJobId\":\"t4yh0g0g0001\",\"BackupSetId\":\"mysql-bin.000042\"`, `{\"key\":\"value\"`, 1)
+	s, err := invoke(t, cloud, payload)
 	require.NoError(t, err)
 	assert.Equal(t, 99, s.Created)
 	assert.Equal(t, 1, s.Failed)
 	assert.Len(t, cloud.DBS.Tasks(), 99)
 	dead := cloud.MNS.Messages(harness.DeadLetterQueue)
 	require.Len(t, dead, 1)
-	assert.JSONEq(t, `{"key":"value","BackupStatus":"COMPLETED"}`, dead[0].Body)
+	assert.JSONEq(t, `{"key":"value","BackupStatus":"COMPLETED","StorageMethod":"Standard"}`, dead[0].Body)
 }
 
 func TestFunction_TypedByHand(t *testing.T) {
@@ -180,16 +192,16 @@ func TestFunction_TheConsoleEventsWork(t *testing.T) {
 
 func TestFunction_TheSameEventTwiceMakesOneTask(t *testing.T) {
 	cloud, instance := deploy(t, nil)
-	_, err := invoke(t, cloud, batch(3))
+	_, err := invoke(t, cloud, harness.Batch(3))
 	require.NoError(t, err)
-	s, err := invoke(t, cloud, batch(3))
+	s, err := invoke(t, cloud, harness.Batch(3))
 	require.NoError(t, err)
 	assert.Equal(t, 3, s.AlreadyDone)
 	assert.Len(t, cloud.MNS.Messages(harness.ResultQueue), 3)
 
 	// A new instance has lost the record: DBS answers with the same tasks.
 	require.NoError(t, instance.Restart(t.Context()))
-	s, err = invoke(t, cloud, batch(3))
+	s, err = invoke(t, cloud, harness.Batch(3))
 	require.NoError(t, err)
 	assert.Equal(t, 3, s.Created)
 	assert.Len(t, cloud.DBS.Tasks(), 3)
@@ -207,7 +219,7 @@ func TestFunction_TheSameEventTwiceMakesOneTask(t *testing.T) {
 
 func TestFunction_EncodesResultsForConsumersThatDecode(t *testing.T) {
 	cloud, _ := deploy(t, map[string]string{"RESULT_ENCODING": "base64"})
-	_, err := invoke(t, cloud, batch(1))
+	_, err := invoke(t, cloud, harness.Batch(1))
 	require.NoError(t, err)
 	messages := cloud.MNS.Messages(harness.ResultQueue)
 	require.Len(t, messages, 1)
@@ -220,7 +232,7 @@ func TestFunction_EncodesResultsForConsumersThatDecode(t *testing.T) {
 
 func TestFunction_SendsNoMoreRequestsThanItMust(t *testing.T) {
 	cloud, _ := deploy(t, nil)
-	_, err := invoke(t, cloud, batch(1000))
+	_, err := invoke(t, cloud, harness.Batch(1000))
 	require.NoError(t, err)
 	calls, _ := cloud.DBS.Calls("")
 	assert.Equal(t, 1000, calls)

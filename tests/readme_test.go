@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
@@ -50,7 +49,8 @@ func TestReadme_EveryJSONSampleIsTrue(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, result.Validate(value))
 	cloud, _ := deploy(t, nil)
-	_, err = invoke(t, cloud, `{"specversion":"1.0","id":"backup-54","data":{"BackupSetId":"t4yh0g0g0001","BackupSetName":"mysql-bin.000054"}}`)
+	_, err = invoke(t, cloud, `{"specversion":"1.0","id":"backup-54",`+
+		`"data":{"BackupSetId":"t4yh0g0g0001","BackupSetName":"mysql-bin.000054"}}`)
 	require.NoError(t, err)
 	var shown, real map[string]any
 	require.NoError(t, json.Unmarshal([]byte(samples[1]), &shown))
@@ -75,7 +75,8 @@ func TestReadme_EveryCommandIsRun(t *testing.T) {
 	require.NoError(t, err)
 	// What needs an account, or is the script itself.
 	cannotRun := []string{"npm install -g @serverless-devs/s@3.1.10", "s config add", "s deploy", ".ci/run"}
-	assert.Contains(t, string(script), "serverless_devs=3.1.10", "the version that renders s.yaml is the one of the README")
+	assert.Contains(t, string(script), "serverless_devs=3.1.10",
+		"the version that renders s.yaml is the one of the README")
 	commands := 0
 	for _, page := range []string{"README.md", "CONTRIBUTING.md"} {
 		for _, block := range blocks(t, page, "sh") {
@@ -132,14 +133,14 @@ func TestOperations_TheLogFieldsAreThoseOfTheLog(t *testing.T) {
 
 	cloud, instance := deploy(t, map[string]string{"LOG_LEVEL": "debug"})
 	cloud.DBSFaults.SetPlan(standin.Script(&standin.Fault{Kind: standin.Throttle}))
-	payload := strings.Replace(strings.Replace(batch(3), "COMPLETED", "FILLING", 1), `\"BackupSetJobId\":\"t4yh0g0g0001\",\"BackupSetId\":\"mysql-bin.000002\"`, `\"x\":1`, 1)
+	payload := strings.Replace(harness.Batch(3), "COMPLETED", "FILLING", 1)
+	payload = strings.Replace(payload,
+		`\"BackupSetJobId\":\"t4yh0g0g0001\",\"BackupSetId\":\"mysql-bin.000002\"`, `\"x\":1`, 1)
 	s, err := invoke(t, cloud, payload)
 	require.NoError(t, err)
 	require.Equal(t, 1, s.Created*s.Failed*s.Ignored)
-	// The output comes through a pipe, so its last line may come after the answer.
-	require.Eventually(t, func() bool { return strings.Contains(instance.Output.String(), "FC Invoke End") }, 10*time.Second, time.Millisecond)
 	logged := map[string]bool{}
-	for line := range strings.Lines(instance.Output.String()) {
+	for line := range strings.Lines(logOf(t, instance, s)) {
 		var fields map[string]any
 		if json.Unmarshal([]byte(line), &fields) == nil {
 			for name := range fields {

@@ -40,17 +40,20 @@ func TestStart_OutsideFunctionComputeSaysWhatItIs(t *testing.T) {
 func TestStart_AWrongSettingEndsItWithAllMistakesNamed(t *testing.T) {
 	status, output := run(t, []string{
 		"FC_RUNTIME_API=127.0.0.1:1", "FC_REGION=cn-hangzhou", "FC_ACCOUNT_ID=1234567890123456",
-		"DEAD_LETTER_QUEUE=one", "MNS_ENDPOINT=http://mns.example.com", "DBS_ENDPOINT=%", "BACKUP_SET_DATA_FORMAT=XML", "CONCURRENCY=0",
+		"DEAD_LETTER_QUEUE=one", "MNS_ENDPOINT=http://mns.example.com", "DBS_ENDPOINT=%", "BACKUP_SET_DATA_FORMAT=XML",
+		"CONCURRENCY=0",
 	})
 	assert.Equal(t, 1, status)
-	for _, name := range []string{"RESULT_QUEUE", "MNS_ENDPOINT", "DBS_ENDPOINT", "BACKUP_SET_DATA_FORMAT", "CONCURRENCY"} {
+	names := []string{"RESULT_QUEUE", "MNS_ENDPOINT", "DBS_ENDPOINT", "BACKUP_SET_DATA_FORMAT", "CONCURRENCY"}
+	for _, name := range names {
 		assert.Contains(t, output, name)
 	}
 	assert.NotContains(t, output, "goroutine")
 	assert.NotContains(t, output, "panic")
 
 	status, output = run(t, []string{
-		"FC_RUNTIME_API=127.0.0.1:1", "FC_REGION=cn-hangzhou", "FC_ACCOUNT_ID=1234567890123456", "RESULT_QUEUE=one", "DEAD_LETTER_QUEUE=one",
+		"FC_RUNTIME_API=127.0.0.1:1", "FC_REGION=cn-hangzhou", "FC_ACCOUNT_ID=1234567890123456",
+		"RESULT_QUEUE=one", "DEAD_LETTER_QUEUE=one",
 	})
 	assert.Equal(t, 1, status)
 	assert.Contains(t, output, "two different queues")

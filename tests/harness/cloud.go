@@ -24,12 +24,20 @@ const (
 	FunctionName    = "increment-backup-download"
 	Region          = "cn-hangzhou"
 	AccountID       = "1234567890123456"
+	PlanID          = "dbsqdss5tmh0001" // the backup plan that discovery is for
 )
+
+// Discovery returns the settings of a deployment that discovers [PlanID].
+func Discovery() map[string]string {
+	return map[string]string{"BACKUP_PLAN_IDS": PlanID, "SOURCE_QUEUE": SourceQueue}
+}
 
 // Cloud is a set of stand-ins with the queues of a deployment.
 type Cloud struct {
 	Key     standin.Key // of the function's role
+	KeyPair standin.Key // of a user, without a security token
 	Keys    *standin.Keys
+	Policy  *standin.Policy // of both keys; nil allows everything
 	DBS     *dbs.Service
 	MNS     *mns.Service
 	Runtime *fcruntime.Service
@@ -43,6 +51,8 @@ type Cloud struct {
 
 	// Timeout is the function's; 0 means a minute.
 	Timeout time.Duration
+	// Log, if set, is called with each line that an instance started later writes.
+	Log func(line string)
 }
 
 // NewCloud starts the stand-ins, which enforce the RAM policy that the project
@@ -58,13 +68,15 @@ func NewCloud() (*Cloud, error) {
 // NewCloudWithPolicy starts the stand-ins with another policy; nil allows
 // everything.
 func NewCloudWithPolicy(policy *standin.Policy) (*Cloud, error) {
-	key := standin.NewKey()
-	keys := standin.NewKeys(key)
+	key, pair := standin.NewKey(), standin.NewKeyPair()
+	keys := standin.NewKeys(key, pair)
 	c := &Cloud{
-		Key:  key,
-		Keys: keys,
-		DBS:  dbs.New(keys, policy),
-		MNS:  mns.New(keys, policy, ResultQueue, DeadLetterQueue),
+		Key:     key,
+		KeyPair: pair,
+		Keys:    keys,
+		Policy:  policy,
+		DBS:     dbs.New(keys, policy),
+		MNS:     mns.New(keys, policy, ResultQueue, DeadLetterQueue),
 		Runtime: fcruntime.New(fcruntime.Function{
 			Name: FunctionName, Handler: "bootstrap", MemoryMB: 128, Region: Region, AccountID: AccountID,
 		}),
@@ -97,7 +109,8 @@ func (c *Cloud) Close() {
 }
 
 // Environment returns the variables of an instance: what Function Compute sets,
-// the deployment's settings, and the given ones, which go before.
+// the settings of a deployment without discovery, and the given ones, which override
+// these. Settings are added for discovery by [Discovery].
 func (c *Cloud) Environment(settings map[string]string) map[string]string {
 	environment := map[string]string{
 		"FC_RUNTIME_API":          c.RuntimeServer.URL[len("http://"):],
@@ -129,6 +142,12 @@ func (c *Cloud) Invoke(ctx context.Context, payload []byte) (fcruntime.Answer, e
 		err = answer.Error
 	}
 	return answer, err
+}
+
+// InvokeTimer invokes the function once with the event of a timer trigger, whose
+// payload is the given text.
+func (c *Cloud) InvokeTimer(ctx context.Context, text string) (fcruntime.Answer, error) {
+	return c.Invoke(ctx, (&trigger.Timer{Name: "discovery", Text: text}).Payload(time.Now()))
 }
 
 // Trigger returns a trigger that delivers the source queue to the function, in

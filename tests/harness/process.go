@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,14 +42,21 @@ func Build(ctx context.Context, folder, target string) (string, error) {
 		return "", err
 	}
 	executable := filepath.Join(folder, filepath.Base(target))
-	arguments := []string{"build", "-trimpath", "-mod=readonly", "-tags=nethttpomithttp2", "-ldflags=-s -w", "-o", executable}
-	environment := append(os.Environ(), "CGO_ENABLED=0")
+	arguments := []string{"build", "-trimpath", "-mod=readonly", "-tags=nethttpomithttp2", "-ldflags=-s -w",
+		"-o", executable}
+	// The go command leaves its own temporary files if it is interrupted early; in the
+	// caller's folder they go with that.
+	environment := append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+folder)
 	if RaceEnabled() {
 		arguments = append(arguments, "-race")
 		environment = append(environment, "CGO_ENABLED=1")
 	}
-	command := exec.CommandContext(ctx, "go", append(arguments, target)...) //nolint:gosec // G204: the caller names a package of this module
+	//nolint:gosec // G204: the caller names a package of this module
+	command := exec.CommandContext(ctx, "go", append(arguments, target)...)
 	command.Dir, command.Env = root, environment
+	// Killed, it would leave compilers behind; they end with it.
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 5 * time.Second
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", target, err, output)
 	}
@@ -69,24 +75,6 @@ func RaceEnabled() bool {
 		}
 	}
 	return false
-}
-
-// Output collects what a process writes. It is safe for concurrent use.
-type Output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *Output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *Output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // Instance is an instance of the function: the executable, started anew whenever
@@ -109,6 +97,9 @@ type Instance struct {
 // StartInstance starts the executable with the given settings.
 func (c *Cloud) StartInstance(executable string, settings map[string]string) (*Instance, error) {
 	i := &Instance{Output: &Output{}, cloud: c, executable: executable}
+	if c.Log != nil {
+		i.Output.Follow(c.Log)
+	}
 	for name, value := range c.Environment(settings) {
 		i.environment = append(i.environment, name+"="+value)
 	}

@@ -3,10 +3,12 @@ package harness
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,31 +16,53 @@ import (
 
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
+	"increment-backup-download/tests/standin/fcruntime"
+	"increment-backup-download/tests/standin/trigger"
 )
 
 // Scenario is a run of generated events from the source queue through the
 // function. One seed gives the same events, faults and moments of the kills; how
 // they meet is up to the machine's scheduling.
 type Scenario struct {
-	Events    int // backup events; repeats come on top
+	Events    int // messages in the source queue; with Discovery, backup sets
 	Seed      uint64
 	FaultRate float64 // share of the calls to DBS and MNS that go wrong
 	Mixed     bool    // a tenth each of repeated, malformed and refused events
 	Kills     bool    // SIGKILL at random moments
 	BatchSize int     // 0 means 100
-	Progress  func(done int)
+	// Discovery puts no events into the source queue: DBS lists backup sets that
+	// appear, fill and expire, and a timer discovers them. The instance needs the
+	// settings of [Discovery]. Mixed is then what the sets are, too.
+	Discovery bool
+	// Progress, if set, is called every 100 ms.
+	Progress func(Progress)
 }
 
-// Report is what a scenario came to.
+// Progress is how far a scenario has come.
+type Progress struct {
+	Done  int    // distinct events that have a result
+	Of    int    // distinct events
+	State string // what it does now, or waits for and why
+}
+
+// Report is what a scenario came to. Events is the sum of Created, Failed, Repeats
+// and Left if nothing was violated.
 type Report struct {
 	Seed             uint64        `json:"seed"`
-	Events           int           `json:"events"`   // distinct backup events
-	Messages         int           `json:"messages"` // messages in the source queue
-	Tasks            int           `json:"tasks"`
+	Events           int           `json:"events"`  // as the scenario says
+	Created          int           `json:"created"` // distinct events that have a task and its result
+	Failed           int           `json:"failed"`  // distinct events that failed as they should
+	Repeats          int           `json:"repeats"` // messages about an event announced before
+	Left             int           `json:"left"`    // backup sets that are not to be downloaded, or were before
+	Tasks            int           `json:"tasks"`   // created by calls
 	DBSCalls         int           `json:"dbsCalls"`
+	ListCalls        int           `json:"listCalls"` // of the DBS calls
 	Results          int           `json:"results"`
 	DuplicateResults int           `json:"duplicateResults"`
 	DeadLetters      int           `json:"deadLetters"`
+	TimerRuns        int           `json:"timerRuns"`
+	FailedTimerRuns  int           `json:"failedTimerRuns"`
+	Announced        int           `json:"announced"` // as the answers of the timer's runs say
 	Deliveries       int           `json:"deliveries"`
 	FailedDeliveries int           `json:"failedDeliveries"`
 	Kills            int           `json:"kills"`
@@ -51,9 +75,10 @@ type Report struct {
 
 // expectation is what must become of one distinct event.
 type expectation struct {
-	id     string // of the event and of its result
-	body   string
-	failed bool
+	id         string // of the event and of its result
+	body       string // as dead-lettered
+	failed     bool
+	discovered bool // a failure is not dead-lettered: DBS still has the set
 }
 
 // Faults returns the faults that a scenario draws from, one of each.
@@ -87,128 +112,215 @@ func weighted(batches bool) []standin.Fault {
 	return faults
 }
 
-// Run puts the scenario's events into the source queue, delivers them to the
-// instance until the queue is empty, and checks what became of each.
+// Run lets the scenario's events through the instance until nothing is left to do,
+// and checks what became of each.
 func (s Scenario) Run(ctx context.Context, c *Cloud, instance *Instance) (Report, error) {
 	random := rand.New(rand.NewPCG(s.Seed, 1)) //nolint:gosec // G404: replayable on purpose
-	report := Report{Seed: s.Seed, Events: s.Events}
-	expected, err := s.fill(c, random)
-	if err != nil {
-		return report, err
+	run := &scenarioRun{Scenario: s, cloud: c, report: Report{Seed: s.Seed, Events: s.Events}}
+	if run.BatchSize == 0 {
+		run.BatchSize = 100
 	}
-	report.Messages = len(c.MNS.Messages(SourceQueue))
-	if s.FaultRate > 0 {
-		c.DBSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+2, weighted(false)))
-		c.MNSFaults.SetPlan(standin.Randomly(s.FaultRate, s.Seed+3, weighted(true)))
-		defer c.DBSFaults.SetPlan(nil)
-		defer c.MNSFaults.SetPlan(nil)
+	process := run.drain
+	if s.Discovery {
+		run.list(random)
+		process = run.discover
+	} else if err := run.fill(random); err != nil {
+		return run.report, err
 	}
+	if s.Mixed {
+		run.duplicate = func() bool { return random.IntN(20) == 0 }
+	}
+	run.faults(true)
+	defer run.faults(false)
 
 	background, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	var kills atomic.Int64
 	if s.Kills {
-		helpers.Go(func() {
-			moments := rand.New(rand.NewPCG(s.Seed, 4)) //nolint:gosec // G404: replayable on purpose
-			// A batch has to fit into a life of the process now and then, and takes the
-			// longer the more calls fail: the lives are as random, and as long.
-			mean := 750 * float64(time.Millisecond) / math.Pow(1-s.FaultRate, 5)
-			for {
-				select {
-				case <-time.After(100*time.Millisecond + time.Duration(moments.ExpFloat64()*mean)):
-					instance.Kill()
-					kills.Add(1)
-				case <-background.Done():
-					return
-				}
-			}
-		})
+		helpers.Go(func() { run.kill(background, instance, &kills) })
 	}
 	if s.Progress != nil {
-		helpers.Go(func() {
-			for {
-				s.Progress(min(len(c.MNS.Messages(ResultQueue)), s.Events))
-				select {
-				case <-time.After(100 * time.Millisecond):
-				case <-background.Done():
-					return
-				}
-			}
-		})
+		helpers.Go(func() { run.tell(background) })
 	}
-
 	started := time.Now()
-	trigger := c.Trigger(s.BatchSize)
-	if s.BatchSize == 0 {
-		trigger.BatchSize = 100
-	}
-	if s.Mixed {
-		trigger.Duplicate = func() bool { return random.IntN(20) == 0 }
-	}
-	report.Deliveries, report.FailedDeliveries, err = trigger.Drain(ctx)
-	report.Took = time.Since(started)
+	err := process(ctx, func() { stop(); helpers.Wait() })
 	stop()
 	helpers.Wait()
-	report.Kills = int(kills.Load())
-	report.Faults = c.DBSFaults.Met() + c.MNSFaults.Met()
+	run.report.Took = time.Since(started)
+	run.report.Kills = int(kills.Load())
+	run.report.Faults = c.DBSFaults.Met() + c.MNSFaults.Met()
 	if err != nil {
-		return report, err
+		return run.report, err
 	}
-	check(c, expected, &report)
-	return report, nil
+	run.check()
+	return run.report, nil
 }
 
-// fill puts the events into the source queue, and returns what is to become of
-// each distinct one.
-func (s Scenario) fill(c *Cloud, random *rand.Rand) ([]expectation, error) {
-	var expected []expectation
-	for n := range s.Events {
+// scenarioRun is one run of a scenario.
+type scenarioRun struct {
+	Scenario
+	cloud     *Cloud
+	expected  []expectation
+	duplicate func() bool
+	later     []func() // what changes in DBS during the run
+	report    Report
+
+	mu    sync.Mutex
+	state string // guarded by mu
+}
+
+// says changes what the run is at.
+func (r *scenarioRun) says(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = fmt.Sprintf(format, args...)
+}
+
+// faults switches the scenario's faults on or off; a test's own stay as they are.
+func (r *scenarioRun) faults(on bool) {
+	switch {
+	case r.FaultRate == 0:
+	case on:
+		faults := weighted(false)
+		if r.Discovery {
+			faults = append(faults, slices.Repeat([]standin.Fault{{Kind: standin.Short}}, 12)...)
+		}
+		r.cloud.DBSFaults.SetPlan(standin.Randomly(r.FaultRate, r.Seed+2, faults))
+		r.cloud.MNSFaults.SetPlan(standin.Randomly(r.FaultRate, r.Seed+3, weighted(true)))
+	default:
+		r.cloud.DBSFaults.SetPlan(nil)
+		r.cloud.MNSFaults.SetPlan(nil)
+	}
+}
+
+// kill kills the process at random moments.
+func (r *scenarioRun) kill(ctx context.Context, instance *Instance, kills *atomic.Int64) {
+	moments := rand.New(rand.NewPCG(r.Seed, 4)) //nolint:gosec // G404: replayable on purpose
+	// A batch has to fit into a life of the process now and then, and takes the
+	// longer the more calls fail: the lives are as random, and as long.
+	mean := 750 * float64(time.Millisecond) / math.Pow(1-r.FaultRate, 5)
+	for {
+		select {
+		case <-time.After(100*time.Millisecond + time.Duration(moments.ExpFloat64()*mean)):
+			instance.Kill()
+			kills.Add(1)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tell reports the progress.
+func (r *scenarioRun) tell(ctx context.Context) {
+	done, read := make(map[string]bool), 0
+	for {
+		messages := r.cloud.MNS.Messages(ResultQueue)
+		for _, m := range messages[read:] {
+			var result Result
+			if json.Unmarshal([]byte(m.Body), &result) == nil {
+				done[result.ID] = true
+			}
+		}
+		read = len(messages)
+		r.mu.Lock()
+		state := r.state
+		r.mu.Unlock()
+		r.Progress(Progress{Done: len(done), Of: len(r.expected), State: state})
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// trigger returns the trigger that delivers the source queue.
+func (r *scenarioRun) trigger() *trigger.Trigger {
+	t := r.cloud.Trigger(r.BatchSize)
+	t.Duplicate = r.duplicate
+	deliver := t.Deliver
+	t.Deliver = func(ctx context.Context, payload []byte) error {
+		r.says("a batch is being delivered")
+		return deliver(ctx, payload)
+	}
+	t.Delivered = func(d trigger.Delivery) {
+		if d.Err != nil {
+			r.says("waiting for redelivery in %.2f s: delivery %d of a batch failed, %s",
+				d.Wait.Seconds(), d.Attempt, kindOf(d.Err))
+		}
+	}
+	return t
+}
+
+// kindOf names the type of a failed delivery.
+func kindOf(err error) string {
+	var failed *fcruntime.Error
+	if errors.As(err, &failed) {
+		return failed.Type
+	}
+	return err.Error()
+}
+
+// drain delivers until the source queue is empty.
+func (r *scenarioRun) drain(ctx context.Context, _ func()) (err error) {
+	r.report.Deliveries, r.report.FailedDeliveries, err = r.trigger().Drain(ctx)
+	return err
+}
+
+// fill puts the events into the source queue, and notes what is to become of each
+// distinct one.
+func (r *scenarioRun) fill(random *rand.Rand) error {
+	put := func(body string) (string, error) {
+		m, err := r.cloud.MNS.Put(SourceQueue, body)
+		return m.ID, err
+	}
+	for n := 0; n < r.Events; n++ {
 		kind := 9
-		if s.Mixed {
+		if r.Mixed {
 			kind = random.IntN(10)
 		}
 		name := fmt.Sprintf("mysql-bin.%06d", n+1)
-		switch kind {
-		case 0: // announced twice, by an EventBridge rule that targets the queue
+		switch {
+		case kind == 0 && n+1 < r.Events: // announced twice, by an EventBridge rule that targets the queue
 			id := fmt.Sprintf("rule-event-%06d", n+1)
-			body := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"backup-watcher","type":"completed","data":%s}`, id, listItem(name))
+			body := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"backup-watcher","type":"completed","data":%s}`,
+				id, ListItem(sampleJob, name))
 			for range 2 {
-				if _, err := c.MNS.Put(SourceQueue, body); err != nil {
-					return nil, err
+				if _, err := put(body); err != nil {
+					return err
 				}
 			}
-			expected = append(expected, expectation{id: id, body: body})
+			r.expected = append(r.expected, expectation{id: id, body: body})
+			r.report.Repeats++
+			n++
 			continue
-		case 1: // no backup event at all, with all that could be mangled on the way
+		case kind == 1: // no backup event at all, with all that could be mangled on the way
 			body := fmt.Sprintf("<rubbish n=\"%d\">\r\n\t& 备份 \\u0041 ]]>", n)
-			m, err := c.MNS.Put(SourceQueue, body)
+			id, err := put(body)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			expected = append(expected, expectation{id: m.ID, body: body, failed: true})
+			r.expected = append(r.expected, expectation{id: id, body: body, failed: true})
 			continue
-		case 2: // refused for good by DBS
+		case kind == 2: // refused for good by DBS
 			name = dbs.NotFoundName + name
 		}
-		body := listItem(name)
-		m, err := c.MNS.Put(SourceQueue, body)
+		body := ListItem(sampleJob, name)
+		id, err := put(body)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		expected = append(expected, expectation{id: m.ID, body: body, failed: kind == 2})
+		r.expected = append(r.expected, expectation{id: id, body: body, failed: kind == 2})
 	}
-	return expected, nil
-}
-
-func listItem(name string) string {
-	return fmt.Sprintf(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":%q,"BackupStatus":"COMPLETED","StorageMethod":"Standard"}`, name)
+	return nil
 }
 
 // Result is what the checks read of a message in the result queue.
 type Result struct {
-	ID   string `json:"id"`
-	Type string `json:"type"`
-	Data struct {
+	Source string `json:"source"`
+	ID     string `json:"id"`
+	Type   string `json:"type"`
+	Data   struct {
 		EventID       string `json:"EventId"`
 		ClientToken   string `json:"ClientToken"`
 		BackupSetName string `json:"BackupSetName"`
@@ -231,8 +343,12 @@ func (c *Cloud) Results() ([]Result, error) {
 	return results, nil
 }
 
+// Identity is what a consumer tells repeats by.
+func (r Result) Identity() [3]string { return [3]string{r.Source, r.ID, r.Type} }
+
 // check holds the stand-ins' state against the promise.
-func check(c *Cloud, expected []expectation, report *Report) {
+func (r *scenarioRun) check() {
+	c, report := r.cloud, &r.report
 	violate := func(format string, args ...any) {
 		report.Violations = append(report.Violations, fmt.Sprintf(format, args...))
 	}
@@ -240,15 +356,18 @@ func check(c *Cloud, expected []expectation, report *Report) {
 	if err != nil {
 		violate("%v", err)
 	}
+	seen := make(map[[3]string]Result)
 	byID := make(map[string]Result)
-	for _, r := range results {
-		if earlier, ok := byID[r.ID]; ok {
+	for _, result := range results {
+		if earlier, ok := seen[result.Identity()]; ok {
 			report.DuplicateResults++
-			if earlier != r {
-				violate("event %s has two different results", r.ID)
+			if earlier != result {
+				violate("event %s has two different results of one type", result.ID)
 			}
+		} else if _, ok := byID[result.ID]; ok {
+			violate("event %s has both succeeded and failed", result.ID)
 		}
-		byID[r.ID] = r
+		seen[result.Identity()], byID[result.ID] = result, result
 	}
 	dead := make(map[string]bool)
 	for _, m := range c.MNS.Messages(DeadLetterQueue) {
@@ -262,23 +381,27 @@ func check(c *Cloud, expected []expectation, report *Report) {
 		}
 		taskOf[task.ClientToken] = task.ID
 	}
-	for _, e := range expected {
-		r, ok := byID[e.id]
+	for _, e := range r.expected {
+		result, ok := byID[e.id]
 		switch {
 		case !ok:
 			violate("event %s is lost: it has no result", e.id)
-		case e.failed && (!strings.HasSuffix(r.Type, ":TaskFailed") || r.Data.ErrCode == ""):
-			violate("event %s should have failed, its result is %s", e.id, r.Type)
-		case e.failed && !dead[e.body]:
+		case e.failed && (!strings.HasSuffix(result.Type, ":TaskFailed") || result.Data.ErrCode == ""):
+			violate("event %s should have failed, its result is %s", e.id, result.Type)
+		case e.failed && !e.discovered && !dead[e.body]:
 			violate("event %s failed and its body is not in the dead-letter queue", e.id)
 		case e.failed && taskOf[e.id] != "":
 			violate("event %s failed and has a task", e.id)
-		case !e.failed && (taskOf[e.id] == "" || r.Data.TaskID != taskOf[e.id]):
-			violate("event %s has the task %q and its result says %q", e.id, taskOf[e.id], r.Data.TaskID)
+		case !e.failed && (taskOf[e.id] == "" || result.Data.TaskID != taskOf[e.id]):
+			violate("event %s has the task %q and its result says %q", e.id, taskOf[e.id], result.Data.TaskID)
+		case e.failed:
+			report.Failed++
+		default:
+			report.Created++
 		}
 		delete(taskOf, e.id)
 		delete(byID, e.id)
-		if e.failed {
+		if e.failed && !e.discovered {
 			delete(dead, e.body)
 		}
 	}
@@ -291,16 +414,23 @@ func check(c *Cloud, expected []expectation, report *Report) {
 	for body := range dead {
 		violate("a dead letter that is none: %s", body)
 	}
+	if r.Discovery {
+		r.checkLists(violate)
+	}
 	report.Tasks, report.Results = len(c.DBS.Tasks()), len(results)
 	report.DBSCalls, _ = c.DBS.Calls("")
+	report.ListCalls = c.DBS.CallsOf(dbs.ActionListSets) + c.DBS.CallsOf(dbs.ActionListTasks)
 }
 
 // String is the report in one paragraph.
 func (r Report) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "seed %d: %d events in %d messages, %d tasks, %d DBS calls (%.2f an event), %d results (%d of them repeats), %d dead letters; "+
-		"%d deliveries, %d of them failed, %d kills, %d faults, %.1f s", r.Seed, r.Events, r.Messages, r.Tasks, r.DBSCalls,
-		float64(r.DBSCalls)/float64(max(r.Events, 1)), r.Results, r.DuplicateResults, r.DeadLetters, r.Deliveries, r.FailedDeliveries, r.Kills, r.Faults, r.Took.Seconds())
+	fmt.Fprintf(&s, "seed %d: %d events = %d created + %d failed + %d repeats + %d left; %d tasks, %d DBS calls, "+
+		"%d results (%d of them repeats), %d dead letters; "+
+		"%d timer runs, %d of them failed; %d deliveries, %d of them failed; "+
+		"%d kills, %d faults, %.1f s", r.Seed, r.Events, r.Created, r.Failed, r.Repeats, r.Left, r.Tasks, r.DBSCalls,
+		r.Results, r.DuplicateResults, r.DeadLetters, r.TimerRuns, r.FailedTimerRuns, r.Deliveries, r.FailedDeliveries,
+		r.Kills, r.Faults, r.Took.Seconds())
 	for i, violation := range r.Violations {
 		if i == 20 {
 			fmt.Fprintf(&s, "\n  ... and %d more", len(r.Violations)-i)

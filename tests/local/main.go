@@ -344,7 +344,7 @@ func (l *local) generate(ctx context.Context, cloud *harness.Cloud, instance *ha
 	}
 	bar := progressbar.NewOptions(l.events, progressbar.OptionSetWriter(l.stderr), progressbar.OptionSetDescription("results"),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish())
-	scenario.Progress = func(done int) { _ = bar.Set(done) }
+	scenario.Progress = func(p harness.Progress) { _ = bar.Set(p.Done) }
 	report, err := scenario.Run(ctx, cloud, instance)
 	_ = bar.Finish()
 	if err != nil {
@@ -354,8 +354,8 @@ func (l *local) generate(ctx context.Context, cloud *harness.Cloud, instance *ha
 	if l.json {
 		return ok, l.print(document{OK: ok, Report: &report})
 	}
-	t := l.table("events", "messages", "tasks", "dbs calls", "results", "repeats", "dead letters", "deliveries", "redeliveries", "kills", "faults", "seconds")
-	t.AppendRow(table.Row{report.Events, report.Messages, report.Tasks, report.DBSCalls, report.Results, report.DuplicateResults, report.DeadLetters,
+	t := l.table("events", "tasks", "dbs calls", "results", "repeats", "dead letters", "deliveries", "redeliveries", "kills", "faults", "seconds")
+	t.AppendRow(table.Row{report.Events, report.Tasks, report.DBSCalls, report.Results, report.DuplicateResults, report.DeadLetters,
 		report.Deliveries, report.FailedDeliveries, report.Kills, report.Faults, fmt.Sprintf("%.2f", report.Took.Seconds())})
 	t.Render()
 	if l.faults > 0 {
