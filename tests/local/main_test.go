@@ -2,177 +2,226 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
-	sdk "github.com/aliyun/aliyun-mns-go-sdk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"increment-backup-download/tests/standin/mns"
+	"increment-backup-download/tests/harness"
 )
 
 func execute(t *testing.T, stdin string, arguments ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	var out, errs bytes.Buffer
+	var out, errs harness.Output
 	status = run(t.Context(), arguments, strings.NewReader(stdin), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
-// The README shows what the run prints, but for IDs that are new in each run.
+// decode reads the one document that -json prints.
+func decode(t *testing.T, stdout string) document {
+	t.Helper()
+	var doc document
+	require.NoError(t, json.Unmarshal([]byte(stdout), &doc), stdout)
+	return doc
+}
+
+// The README shows what the run prints, but for the line about the build, and for IDs
+// that are new in each run.
 func TestLocal_PrintsWhatTheReadmeShows(t *testing.T) {
+	t.Parallel()
 	status, stdout, stderr := execute(t, "")
-	require.Zero(t, status, stderr)
+	require.Zero(t, status, stdout+stderr)
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	_, rest, found := strings.Cut(string(readme), "go run ./tests/local\n```\n\n```text\n")
 	require.True(t, found)
 	shown, _, _ := strings.Cut(rest, "```")
-	normal := func(text string) []string {
+	normal := func(text string) string {
+		text = regexp.MustCompile(`(?m)^(Building|  \.\.\.) .*\n`).ReplaceAllString(text, "")
 		text = regexp.MustCompile(`\b[0-9A-F]{32}\b`).ReplaceAllString(text, "ID")
-		text = regexp.MustCompile(`1jydacm\d{6}`).ReplaceAllString(text, "TASK")
-		return strings.Split(text, "\n")
+		return regexp.MustCompile(`1jydacm\d{6}`).ReplaceAllString(text, "TASK")
 	}
-	printed := normal(stdout)
-	for _, line := range normal(shown) {
-		assert.Contains(t, printed, line)
+	assert.Equal(t, normal(stdout), normal(shown))
+}
+
+func TestLocal_FitsIntoATerminal(t *testing.T) {
+	t.Parallel()
+	for name, arguments := range map[string]string{
+		"samples":   "",
+		"events":    "-events 60 -faults 0.2 -seed 7",
+		"discovery": "-events 60 -discover -faults 0.1 -seed 7",
+		"payload":   "-payload ../../events/testdata/console/queue-batch.json",
+		"help":      "-h",
+	} {
+		_, stdout, _ := execute(t, "", strings.Fields(arguments)...)
+		for line := range strings.Lines(stdout) {
+			if strings.HasPrefix(line, "  ...") {
+				continue // names what fails, in the words of the failure
+			}
+			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 120, "%s: %s", name, line)
+		}
 	}
-	assert.GreaterOrEqual(t, strings.Count(shown, "\n"), 12)
-	assert.Contains(t, stdout, "Result queue increment-backup-results: 6 messages")
-	assert.Contains(t, stdout, "Dead-letter queue increment-backup-dead-letters: 2 messages\n   message from mns console\n")
 }
 
 func TestLocal_JSONForMachines(t *testing.T) {
+	t.Parallel()
 	status, stdout, stderr := execute(t, "", "-json")
 	require.Zero(t, status, stderr)
-	var doc document
-	require.NoError(t, json.Unmarshal([]byte(stdout), &doc))
+	doc := decode(t, stdout)
 	assert.True(t, doc.OK)
+	require.Len(t, doc.Discovered, len(planSets))
+	for i, set := range doc.Discovered {
+		assert.Equal(t, planSets[i].want, set.Discovery, set.BackupSetName)
+		assert.Equal(t, set.Discovery == "announced", set.Outcome == outcomeCreated, set.BackupSetName)
+	}
 	require.Len(t, doc.Events, len(samples))
 	for i, event := range doc.Events {
 		assert.Equal(t, samples[i].want, event.Outcome)
 	}
 	assert.Equal(t, doc.Events[3].TaskID, doc.Events[4].TaskID, "the same event, the same task")
-	assert.Len(t, doc.Results, 6)
+	assert.Len(t, doc.Results, 8)
 	assert.Len(t, doc.DeadLetters, 2)
 }
 
+func TestLocal_ShowsMessagesAndLogWhenAsked(t *testing.T) {
+	t.Parallel()
+	status, stdout, _ := execute(t, "", "-v", "-log")
+	require.Zero(t, status)
+	assert.Equal(t, 8, strings.Count(stdout, "\n  {\"specversion\":\"1.0\""), "results")
+	assert.Contains(t, stdout, "2 messages\n   message from mns console\n")
+	assert.Contains(t, stdout, `log: {"time":`)
+	assert.Contains(t, stdout, "log: FC Invoke Start RequestId: ")
+
+	_, stdout, _ = execute(t, "")
+	assert.NotContains(t, stdout, "specversion")
+	assert.NotContains(t, stdout, "log: ")
+}
+
 func TestLocal_DeliversAPayloadAsItIs(t *testing.T) {
-	status, stdout, _ := execute(t, `{"key":"value"}`, "-payload", "-")
-	assert.Equal(t, 1, status)
-	assert.Contains(t, stdout, "The invocation failed with EventError:")
-	assert.Contains(t, stdout, "BackupSetId is missing")
-
-	status, stdout, _ = execute(t, "", "-payload", "../../events/testdata/console/list-item.json")
+	t.Parallel()
+	for name, c := range map[string]struct {
+		payload string
+		status  int
+		says    []string
+	}{
+		"no event": {`{"key":"value"}`, 1, []string{"The invocation failed with EventError:", "BackupSetId is missing",
+			"Verdict: the function refused the payload"}},
+		"an ignored event": {`{"BackupSetJobId":"a","BackupSetId":"mysql-bin.000058","BackupStatus":"FILLING"}`, 0,
+			[]string{"│ mysql-bin.000058 │ ignored",
+				"Verdict: 1 event = 0 created + 0 failed + 1 ignored + 0 already done."}},
+		"an array of rubbish": {`[1,2,{"BackupSetId":"a","BackupSetName":"b"}]`, 1, []string{
+			"│       1 │            │ dead-lettered │", "│       2 │            │ dead-lettered │",
+			"│       3 │ b          │ task created  │",
+			"Verdict: 3 events = 1 created + 2 failed + 0 ignored + 0 already done."}},
+		"refused, typed by hand": {`{"BackupSetId":"a","BackupSetName":"not-found"}`, 1,
+			[]string{"│ failed  │ Param.NotFound", "Dead-letter queue increment-backup-dead-letters: 0 messages\n"}},
+		"discovery": {`{"Discover":{}}`, 0,
+			[]string{"Delivering 2 announcements", "│ mysql-bin.000048 │ task created",
+				"Verdict: 2 sets of 1 plan announced."}},
+		"a dry run of discovery": {`{"Discover":{"DryRun":true}}`, 0,
+			[]string{"Verdict: a dry run; 2 sets of 1 plan would be announced."}},
+		"a dry run": {`{"DryRun":true,"BackupSetId":"a","BackupSetName":"b"}`, 0,
+			[]string{"Verdict: a dry run; nothing was called."}},
+	} {
+		status, stdout, stderr := execute(t, c.payload, "-payload", "-")
+		assert.Equal(t, c.status, status, "%s: %s%s", name, stdout, stderr)
+		for _, says := range c.says {
+			assert.Contains(t, stdout, says, name)
+		}
+	}
+	status, stdout, _ := execute(t, "", "-payload", "../../events/testdata/console/list-item.json", "-json")
 	assert.Zero(t, status)
-	assert.Contains(t, stdout, `"created": 1`)
-
-	status, stdout, _ = execute(t, `{"BackupSetId":"a","BackupSetName":"not-found"}`, "-payload", "-", "-json")
-	assert.Equal(t, 1, status)
-	assert.Contains(t, stdout, `"outcome":"failed"`)
+	assert.Equal(t, outcomeCreated, decode(t, stdout).Events[0].Outcome)
 
 	status, _, stderr := execute(t, "", "-payload", "nowhere.json")
 	assert.Equal(t, 1, status)
 	assert.Contains(t, stderr, "nowhere.json")
 }
 
+// sums asserts that each line of the form "9 things = 5 a + 4 b" adds up, and returns
+// what they count.
+func sums(t *testing.T, stdout string) []string {
+	t.Helper()
+	var found []string
+	for _, match := range regexp.MustCompile(`(?m)^(\d+) ([a-z ]+) = (.*)$`).FindAllStringSubmatch(stdout, -1) {
+		total := 0
+		for part := range strings.SplitSeq(match[3], " + ") {
+			n, err := strconv.Atoi(strings.Fields(part)[0])
+			require.NoError(t, err)
+			total += n
+		}
+		assert.Equal(t, match[1], strconv.Itoa(total), match[0])
+		found = append(found, match[2])
+	}
+	return found
+}
+
 func TestLocal_GeneratesEvents(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		arguments string
+		counts    []string
+		says      []string
+	}{
+		"without faults": {"-events 300", []string{"events", "results"}, []string{
+			"300 events = 300 created + 0 failed + 0 repeats"}},
+		"with faults": {"-events 60 -faults 0.2 -seed 7", []string{"events", "results", "dead letters"}, []string{
+			"seed 7", "60 events = ", "REDELIVERIES", "because delivery is at least once", "(source, id, type)",
+			"Replay with: go run ./tests/local -events 60 -faults 0.2 -seed 7"}},
+		"discovered": {"-events 60 -discover -faults 0.1 -seed 7", []string{"backup sets", "results"}, []string{
+			"60 backup sets = ", "TIMER RUNS", "Replay with: go run ./tests/local -events 60 -discover -faults 0.1 -seed 7"}},
+	} {
+		status, stdout, stderr := execute(t, "", strings.Fields(c.arguments)...)
+		require.Zero(t, status, "%s: %s%s", name, stdout, stderr)
+		assert.Equal(t, c.counts, sums(t, stdout), name)
+		for _, says := range append(c.says, "none lost, no token with two tasks") {
+			assert.Contains(t, stdout, says, name)
+		}
+		assert.Empty(t, stderr, "a progress bar is for terminals")
+	}
 	status, stdout, stderr := execute(t, "", "-events", "300", "-json")
 	require.Zero(t, status, stderr)
-	var doc document
-	require.NoError(t, json.Unmarshal([]byte(stdout), &doc))
-	assert.Equal(t, 300, doc.Report.Tasks)
-
-	status, stdout, stderr = execute(t, "", "-events", "60", "-faults", "0.2", "-seed", "7")
-	require.Zero(t, status, stderr)
-	assert.Contains(t, stdout, "seed 7")
-	assert.Contains(t, stdout, "REDELIVERIES")
-	assert.Contains(t, stdout, "ATTEMPTS AT DBS")
-	assert.Contains(t, stdout, "Replay with: go run ./tests/local -events 60 -faults 0.2 -seed 7")
+	assert.Equal(t, 300, decode(t, stdout).Report.Tasks)
+	assert.Equal(t, 1, strings.Count(stdout, "\n"))
 }
 
-func TestLocal_KeepsTheStandInsUntilInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	reader, writer := newPipe()
-	done := make(chan int)
-	go func() { done <- run(ctx, []string{"-keep", "-json"}, strings.NewReader(""), writer, &bytes.Buffer{}) }()
-	var line string
-	select {
-	case line = <-reader:
-	case status := <-done:
-		t.Fatalf("ended with status %d", status)
-	}
-	var access map[string]string
-	require.NoError(t, json.Unmarshal([]byte(line), &access))
-	for _, name := range []string{"mns", "dbs", "accessKeyId", "accessKeySecret", "securityToken"} {
-		assert.NotEmpty(t, access[name], name)
-	}
-	assert.Len(t, access, 5)
-	// Anybody's client may do more than the function's role.
-	client := sdk.NewAliMNSClientWithConfig(sdk.AliMNSClientConfig{EndPoint: mns.Endpoint(access["mns"]),
-		AccessKeyId: access["accessKeyId"], AccessKeySecret: access["accessKeySecret"], Token: access["securityToken"]})
-	require.NoError(t, sdk.NewMNSQueueManager(client).CreateSimpleQueue("mine"))
-	_, err := sdk.NewMNSQueue("mine", client).SendMessage(sdk.MessageSendRequest{MessageBody: "x", Priority: 8})
-	require.NoError(t, err)
-	select {
-	case <-done:
-		t.Fatal("ended by itself")
-	case <-time.After(20 * time.Millisecond):
-	}
-	cancel()
-	assert.Zero(t, <-done)
+// A console is not silent for longer than two seconds.
+func TestConsole_SaysWhatTakesSoLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var printed bytes.Buffer
+		c := &console{out: &printed}
+		go c.watch(t.Context())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Empty(t, printed.String(), "nothing is going on")
+
+		state := "building"
+		done := c.during(func() string { return state })
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, "  ... 2 s: building\n", printed.String())
+		state = "still building"
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Contains(t, printed.String(), "  ... 3 s: still building\n")
+		done()
+		printed.Reset()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Empty(t, printed.String())
+	})
 }
-
-func TestLocal_KeepsTheStandInsBehindARunToo(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	printed := &lockedBuffer{}
-	done := make(chan int)
-	go func() { done <- run(ctx, []string{"-keep"}, strings.NewReader(""), printed, printed) }()
-	require.Eventually(t, func() bool { return strings.Contains(printed.String(), "nothing more is delivered") }, time.Minute, 10*time.Millisecond)
-	assert.Contains(t, printed.String(), "Every event ended as it should")
-	assert.Regexp(t, `MNS for its Go SDK  http://127\.0\.0\.1:\d+/mns\.local\n`, printed.String())
-	cancel()
-	assert.Zero(t, <-done)
-}
-
-// lockedBuffer is written and read by different goroutines.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// newPipe returns what is written as it comes.
-func newPipe() (<-chan string, writerFunc) {
-	lines := make(chan string, 10)
-	return lines, func(p []byte) (int, error) {
-		lines <- string(p)
-		return len(p), nil
-	}
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
+	t.Parallel()
 	for arguments, says := range map[string]string{
 		"-nonsense":                  "nonsense",
 		"something":                  `"something" is not a flag`,
@@ -180,13 +229,16 @@ func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
 		"-events x":                  "invalid value",
 		"-events 5 -payload -":       "exclude each other",
 		"-faults 0.5":                "-faults goes with -events",
+		"-discover":                  "-discover goes with -events",
 		"-events 5 -faults 2":        "give a share from 0 to 0.5",
 		"-events 5 -seed 1":          "-seed goes with -faults",
 		"-events 99999999 -json":     "1000000",
 		"-events 5 -faults -1":       "give a share",
 		"-payload - -events 5 -keep": "exclude each other",
-		"-keep -json -events 5":      "delivers nothing",
+		"-keep -json -events 5":      "delivers no samples",
 		"-payload=":                  "name a file",
+		"-break it":                  "give one of dbs-permission, hang, mns-permission, poison, queue, throttle",
+		"-break queue -keep":         "-break goes with -log and -v only",
 	} {
 		status, stdout, stderr := execute(t, "", strings.Fields(arguments)...)
 		assert.Equal(t, 2, status, arguments)
@@ -196,7 +248,11 @@ func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
 	}
 	status, stdout, _ := execute(t, "", "-h")
 	assert.Zero(t, status)
-	for _, name := range []string{"-payload", "-events", "-faults", "-seed", "-json", "-keep"} {
+	for _, name := range []string{"-payload", "-events", "-discover", "-faults", "-seed", "-break", "-log", "-v", "-json",
+		"-keep", "topics", "V4 signature", "up to a minute"} {
+		assert.Contains(t, stdout, name)
+	}
+	for name := range breakages() {
 		assert.Contains(t, stdout, name)
 	}
 }

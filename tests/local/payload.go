@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"increment-backup-download/tests/harness"
+)
+
+// readPayload reads the payload that -payload names, if any.
+func (l *local) readPayload() (payload []byte, err error) {
+	switch l.payload {
+	case "":
+		return nil, nil
+	case "-":
+		payload, err = io.ReadAll(l.stdin)
+	default:
+		payload, err = os.ReadFile(l.payload) //nolint:gosec // G703: who runs this names the file
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the payload: %w", err)
+	}
+	return payload, nil
+}
+
+// answer is what the local run reads of the function's answer.
+type answer struct {
+	Events      *int
+	Created     int
+	Failed      int
+	Ignored     int
+	AlreadyDone int
+	Results     []entry
+	DryRun      json.RawMessage // the request that would be sent; of a discovery run, whether it was dry
+	Plans       []struct{ Announced int }
+}
+
+type entry struct {
+	Outcome                 string // created, failed, ignored, alreadyDone
+	EventID                 string `json:"EventId"`
+	ClientToken             string
+	BackupSetName           string
+	BackupSetDownloadTaskID string `json:"BackupSetDownloadTaskId"`
+	ErrCode                 string
+}
+
+// rows are the entries of an answer. An event that failed was dead-lettered, unless it
+// was typed by hand or discovered.
+func (a answer) rows(cloud *harness.Cloud, deadLettered bool) []row {
+	outcomes := map[string]string{"created": outcomeCreated, "failed": outcomeFailed, "ignored": outcomeIgnored,
+		"alreadyDone": outcomeRepeated}
+	if deadLettered {
+		outcomes["failed"] = outcomeDead
+	}
+	shown := make([]row, len(a.Results))
+	for i, e := range a.Results {
+		r := row{Element: i + 1, EventID: e.EventID, BackupSetName: e.BackupSetName, Outcome: outcomes[e.Outcome],
+			TaskID: e.BackupSetDownloadTaskID, ErrCode: e.ErrCode}
+		if r.Outcome == outcomeRepeated && r.TaskID == "" && r.ErrCode != "" {
+			r.Outcome = outcomes["failed"]
+		}
+		if e.ClientToken != "" {
+			_, r.Attempts = cloud.DBS.Calls(e.ClientToken)
+		}
+		shown[i] = r
+	}
+	return shown
+}
+
+// deliver invokes the function with a payload, as the console's test does.
+func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byte) (bool, error) {
+	defer l.notes.during(func() string { return "waiting for the function" })()
+	l.say("Invoking the function with %s ...\n", count(len(payload), "byte"))
+	done, err := cloud.Invoke(ctx, payload)
+	if err != nil && done.Error == nil {
+		return false, err
+	}
+	if err != nil {
+		doc := document{Error: err.Error()}
+		l.say("The invocation failed with %s:\n  %s\n", done.Error.Type, done.Error.Message)
+		if err := l.show(cloud, doc); err != nil {
+			return false, err
+		}
+		l.say("Verdict: the function refused the payload, or could not finish it; the error above says why.")
+		return false, nil
+	}
+	l.say("The function answered in %d ms:\n%s\n", done.Took.Milliseconds(), indent(done.Payload))
+	var a answer
+	if err := json.Unmarshal(done.Payload, &a); err != nil {
+		return false, err
+	}
+	announced := 0
+	for _, plan := range a.Plans {
+		announced += plan.Announced
+	}
+	waiting := len(cloud.MNS.Messages(harness.SourceQueue))
+	if waiting > 0 {
+		l.say("Delivering %s from queue %s ...", count(waiting, "announcement"), harness.SourceQueue)
+		if _, _, err := cloud.Trigger(100).Drain(ctx); err != nil {
+			return false, err
+		}
+	}
+	dead := len(cloud.MNS.Messages(harness.DeadLetterQueue)) > 0
+	doc := document{OK: a.Failed == 0, Answer: done.Payload, Events: a.rows(cloud, dead)}
+	if waiting > 0 {
+		found, err := rows(cloud)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range found {
+			doc.Events = append(doc.Events, r)
+		}
+	}
+	if err := l.show(cloud, doc); err != nil {
+		return false, err
+	}
+	switch {
+	case a.Plans != nil && string(a.DryRun) == "true":
+		l.say("Verdict: a dry run; %s of %s would be announced.", count(announced, "set"), count(len(a.Plans), "plan"))
+	case a.Plans != nil:
+		l.say("Verdict: %s of %s announced.", count(announced, "set"), count(len(a.Plans), "plan"))
+	case a.DryRun != nil:
+		l.say("Verdict: a dry run; nothing was called.")
+	case a.Events != nil:
+		l.say("Verdict: %s = %d created + %d failed + %d ignored + %d already done.", count(*a.Events, "event"),
+			a.Created, a.Failed, a.Ignored, a.AlreadyDone)
+	default:
+		l.say("Verdict: the function answered.")
+	}
+	return doc.OK, nil
+}
+
+func indent(text []byte) string {
+	var pretty strings.Builder
+	var value json.RawMessage
+	if json.Unmarshal(text, &value) != nil {
+		return string(text)
+	}
+	formatted, err := json.MarshalIndent(value, "  ", "  ")
+	if err != nil {
+		return string(text)
+	}
+	pretty.WriteString("  ")
+	pretty.Write(formatted)
+	return pretty.String()
+}
