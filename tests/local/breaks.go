@@ -267,7 +267,8 @@ func (l *local) recovered(cloud *harness.Cloud, poisoned bool, failed int) bool 
 	return true
 }
 
-// guideRow returns the row of the guide's table in whose first cell a code is.
+// guideRow returns the row of the guide's tables in whose first cell a code is, under
+// the head of its table.
 func guideRow(code string) (string, error) {
 	root, err := harness.Root()
 	if err != nil {
@@ -277,10 +278,17 @@ func guideRow(code string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	head := ""
 	for line := range strings.Lines(string(page)) {
+		line = strings.TrimSpace(line)
 		cells := strings.Split(line, "|")
-		if len(cells) > 2 && strings.Contains(cells[1], code) {
-			return strings.TrimSpace(line), nil
+		switch {
+		case len(cells) < 3:
+			head = ""
+		case head == "":
+			head = line
+		case strings.Contains(cells[1], code):
+			return head + "\n  " + line, nil
 		}
 	}
 	return "", fmt.Errorf("docs/operations.md has no row for %s", code)

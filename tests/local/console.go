@@ -54,12 +54,12 @@ func (c *console) say(format string, args ...any) { _, _ = fmt.Fprintf(c, format
 func (c *console) during(state func() string) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.state
+	before, since := c.state, c.since
 	c.state, c.since, c.last = state, time.Now(), time.Now()
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.state = before
+		c.state, c.since = before, since
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"regexp"
@@ -196,27 +195,31 @@ func TestLocal_GeneratesEvents(t *testing.T) {
 // A console is not silent for longer than two seconds.
 func TestConsole_SaysWhatTakesSoLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var printed bytes.Buffer
+		var printed harness.Output
 		c := &console{out: &printed}
 		go c.watch(t.Context())
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.Empty(t, printed.String(), "nothing is going on")
 
-		state := "building"
-		done := c.during(func() string { return state })
+		done := c.during(func() string { return "building" })
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		require.Equal(t, "  ... 2 s: building\n", printed.String())
-		state = "still building"
+		within := c.during(func() string { return "linking" })
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		require.Contains(t, printed.String(), "  ... 3 s: still building\n")
+		require.Equal(t, "  ... 2 s: building\n  ... 2 s: linking\n", printed.String())
+		within()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Contains(t, printed.String(), "linking\n  ... ")
+		require.Equal(t, 2, strings.Count(printed.String(), ": building"))
 		done()
-		printed.Reset()
+		before := printed.String()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		assert.Empty(t, printed.String())
+		assert.Equal(t, before, printed.String())
 	})
 }
 
