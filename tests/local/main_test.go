@@ -127,6 +127,7 @@ func TestLocal_DeliversAPayloadAsItIs(t *testing.T) {
 				"Verdict: 2 sets of 1 plan announced."}},
 		"a dry run of discovery": {`{"Discover":{"DryRun":true}}`, 0,
 			[]string{"Verdict: a dry run; 2 sets of 1 plan would be announced."}},
+		"a check": {`{"Check":{}}`, 0, []string{"Verdict: ", " ok + ", " unproven + ", " untried."}},
 		"a dry run": {`{"DryRun":true,"BackupSetId":"a","BackupSetName":"b"}`, 0,
 			[]string{"Verdict: a dry run; nothing was called."}},
 	} {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"increment-backup-download/tests/harness"
@@ -37,6 +39,24 @@ type answer struct {
 	Results     []entry
 	DryRun      json.RawMessage // the request that would be sent; of a discovery run, whether it was dry
 	Plans       []struct{ Announced int }
+	Checks      checks
+	OK          *bool // of checks: none has failed
+}
+
+// checks are what a typed check answers.
+type checks []struct{ Result string }
+
+// verdict counts the results of the checks.
+func (c checks) verdict() string {
+	results := make(map[string]int)
+	for _, one := range c {
+		results[one.Result]++
+	}
+	var parts []string
+	for _, result := range slices.Sorted(maps.Keys(results)) {
+		parts = append(parts, fmt.Sprintf("%d %s", results[result], result))
+	}
+	return count(len(c), "check") + " = " + strings.Join(parts, " + ")
 }
 
 type entry struct {
@@ -105,7 +125,8 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 		}
 	}
 	dead := len(cloud.MNS.Messages(harness.DeadLetterQueue)) > 0
-	doc := document{OK: a.Failed == 0, Answer: done.Payload, Events: a.rows(cloud, dead)}
+	ok := a.Failed == 0 && (a.OK == nil || *a.OK)
+	doc := document{OK: ok, Answer: done.Payload, Events: a.rows(cloud, dead)}
 	if waiting > 0 {
 		found, err := rows(cloud)
 		if err != nil {
@@ -119,6 +140,8 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 		return false, err
 	}
 	switch {
+	case a.Checks != nil:
+		l.say("Verdict: %s.", a.Checks.verdict())
 	case a.Plans != nil && string(a.DryRun) == "true":
 		l.say("Verdict: a dry run; %s of %s would be announced.", count(announced, "set"), count(len(a.Plans), "plan"))
 	case a.Plans != nil:
