@@ -19,6 +19,7 @@ import (
 // Faults that stay: what they must not hold up, drown or swallow.
 
 func TestFunction_DeadLettersOnceWhileTheResultQueueIsDown(t *testing.T) {
+	t.Parallel()
 	const bad = 1500
 	cloud, _ := deploy(t, nil)
 	cloud.Timeout = 3 * time.Second
@@ -49,6 +50,7 @@ func TestFunction_DeadLettersOnceWhileTheResultQueueIsDown(t *testing.T) {
 }
 
 func TestFunction_FailingEventsAtTheHeadHoldNoOtherUp(t *testing.T) {
+	t.Parallel()
 	const concurrency, good = 4, 400
 	for name, fault := range map[string]standin.Fault{
 		"out of service":     {Kind: standin.Refuse, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"},
@@ -56,6 +58,7 @@ func TestFunction_FailingEventsAtTheHeadHoldNoOtherUp(t *testing.T) {
 		"a gateway's answer": {Kind: standin.BadGateway},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cloud, _ := deploy(t, map[string]string{"CONCURRENCY": strconv.Itoa(concurrency)})
 			cloud.Timeout = 15 * time.Second
 			require.NoError(t, cloud.Runtime.AskedForWork(t.Context(), 1))
@@ -85,6 +88,7 @@ func TestFunction_FailingEventsAtTheHeadHoldNoOtherUp(t *testing.T) {
 // The answer to as many events as a payload may hold leaves before the deadline while
 // MNS hangs: with whole cores, and with the CPU quota of the deployed size.
 func TestFunction_AnswersForTenThousandEventsBeforeTheDeadline(t *testing.T) {
+	t.Parallel()
 	const events = 10_000
 	for name, c := range map[string]struct {
 		timeout time.Duration
@@ -94,6 +98,7 @@ func TestFunction_AnswersForTenThousandEventsBeforeTheDeadline(t *testing.T) {
 		"0.05 CPU":    {40 * time.Second, true}, // reading and signing so much takes some twenty
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cloud, err := harness.NewCloud()
 			require.NoError(t, err)
 			t.Cleanup(cloud.Close)
