@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -82,14 +83,23 @@ func exchange(transport *http.Transport, request *http.Request) (answer, error) 
 	request.Header["X-Idempotency-Key"] = []string{}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return answer{}, err
+		return answer{}, inTime(request.Context(), err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := readBody(response)
 	if err != nil {
-		return answer{}, fmt.Errorf("reading the answer: %w", err)
+		return answer{}, inTime(request.Context(), fmt.Errorf("reading the answer: %w", err))
 	}
 	return answer{status: response.StatusCode, header: response.Header, body: body}, nil
+}
+
+// inTime returns the error of a request as one that ctx has ended, if it has:
+// net/http may return the cause of its end, which says nothing of that.
+func inTime(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		return errors.Join(ended, err)
+	}
+	return err
 }
 
 // readBody reads the body of an answer, at once if its length is known.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -124,7 +125,8 @@ func TestAdapters_ATimeoutNamesTheHostAndTheTime(t *testing.T) {
 	hang := standin.Always(standin.Fault{Kind: standin.Hang})
 	s.dbsFaults.SetPlan(hang)
 	s.mnsFaults.SetPlan(hang)
-	ctx, cancel := context.WithTimeout(invocation(t, s.key), 50*time.Millisecond)
+	// The time budget ends its contexts with a cause, which net/http returns.
+	ctx, cancel := context.WithTimeoutCause(invocation(t, s.key), 50*time.Millisecond, errors.New("used up"))
 	defer cancel()
 	host := func(server *standin.Server) string { return strings.TrimPrefix(server.URL, "http://") }
 
@@ -134,7 +136,7 @@ func TestAdapters_ATimeoutNamesTheHostAndTheTime(t *testing.T) {
 	require.ErrorIs(t, got, context.DeadlineExceeded)
 	assert.Regexp(t, `^no answer from `+host(s.dbsServer)+` within \d+ms$`, got.Message)
 
-	ctx, cancel = context.WithTimeout(invocation(t, s.key), 50*time.Millisecond)
+	ctx, cancel = context.WithTimeoutCause(invocation(t, s.key), 50*time.Millisecond, errors.New("used up"))
 	defer cancel()
 	got = classified(t, s.queue.Send(ctx, []string{"x"})[0])
 	assert.Equal(t, "Timeout", got.Code)
