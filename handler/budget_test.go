@@ -88,3 +88,19 @@ func TestHandler_BoundsTheErrorText(t *testing.T) {
 		assert.Contains(t, err.Error(), "and 490 more")
 	})
 }
+
+func TestHandler_NamesTheEventsThatAServiceAnsweredForFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 2 })
+		d.dbs.before = func(ctx context.Context, _ events.Request) error {
+			<-ctx.Done()
+			return &handler.ServiceError{Service: "DBS", Code: "Timeout", Message: "no answer from dbs within 7s", Err: context.Cause(ctx)}
+		}
+		_, err := d.handle(t, 10*time.Second, batch(items(40)...))
+		var redelivery *handler.RedeliveryError
+		require.ErrorAs(t, err, &redelivery)
+		before, _, _ := strings.Cut(err.Error(), "; event event-2")
+		assert.Equal(t, 2, strings.Count(before, "no answer from dbs within 7s"), err.Error())
+		assert.Equal(t, "Timeout", d.lines(t, "events left open for redelivery")[0]["errCode"])
+	})
+}

@@ -3,6 +3,7 @@ package handler
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,9 +79,10 @@ func kindOf(err error) Kind {
 // openEvents says which events of an invocation are open, and why. It is bounded:
 // it keeps the first few, and counts the rest.
 type openEvents struct {
-	events int // in the payload
-	open   int
-	first  []openEvent
+	events   int // in the payload
+	open     int
+	first    []openEvent // those that a service answered for go first
+	answered int         // how many of them
 }
 
 type openEvent struct {
@@ -97,8 +99,14 @@ const (
 
 func (o *openEvents) add(event events.Event, reason error) {
 	o.open++
-	if len(o.first) < maxNamed {
-		o.first = append(o.first, openEvent{describe(event), reason})
+	at := len(o.first)
+	if serviceErrorOf(reason).Code != "" && o.answered < maxNamed {
+		at = o.answered // it says more than that there was no time to try
+		o.answered++
+	}
+	if at < maxNamed {
+		o.first = slices.Insert(o.first, at, openEvent{describe(event), reason})
+		o.first = o.first[:min(len(o.first), maxNamed)]
 	}
 }
 
