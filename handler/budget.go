@@ -18,7 +18,7 @@ const (
 	publishShare   = 5 // a fifth
 )
 
-// Timeouts of a first attempt, so that one hanging call does not use up the time
+// Usual timeouts of a first attempt, so that one hanging call does not use up the time
 // that a second attempt could use.
 const (
 	callTimeout    = 15 * time.Second

@@ -112,7 +112,7 @@ func (b *duplicates) join(d *delivery) (*call, step) {
 	case c != nil && kindOf(c.failure) != Permanent:
 		return c, stepOpen
 	}
-	c = &call{request: d.event.Request, attempts: attempts{timeout: callTimeout}, waiting: []*delivery{d}}
+	c = &call{request: d.event.Request, waiting: []*delivery{d}}
 	b.calls[token] = c
 	return c, stepCall
 }

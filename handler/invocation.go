@@ -22,11 +22,12 @@ type invocation struct {
 	dispatcher  *dispatcher
 	results     *outbox
 	deadLetters *outbox
+	patience    *patience // of the calls to DBS
 	stopCalls   context.CancelCauseFunc
 }
 
 func newInvocation(calls, publishing context.Context, h *Handler, log *slog.Logger) *invocation {
-	in := &invocation{handler: h, tally: &tally{log: log}, duplicates: newDuplicates()}
+	in := &invocation{handler: h, tally: &tally{log: log}, duplicates: newDuplicates(), patience: newPatience(callTimeout)}
 	starting, stop := context.WithCancelCause(calls)
 	in.stopCalls = stop
 	in.caller = &caller{starting: starting, running: calls, pacer: &pacer{limiter: h.limiter}, log: &callLog{log: log}}
@@ -122,7 +123,7 @@ func (in *invocation) join(d *delivery) *call {
 // call makes one attempt of a call.
 func (in *invocation) call(c *call) {
 	if c.started.IsZero() {
-		c.started = time.Now()
+		c.started, c.attempts.shared = time.Now(), in.patience
 	}
 	var task Task
 	wait, again, err := in.caller.attempt(&c.attempts, func(ctx context.Context) (err error) {

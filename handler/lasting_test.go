@@ -96,17 +96,38 @@ func TestHandler_AServiceThatIsSlowForGoodIsWaitedFor(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := deploy(nil)
 			d.dbs.before = func(ctx context.Context, _ events.Request) error {
-				select {
-				case <-time.After(16 * time.Second):
-					return nil
-				case <-ctx.Done():
-					return ctx.Err()
-				}
+				return answerAfter(ctx, 16*time.Second)
 			}
 			summary, err := d.handle(t, 5*time.Minute, batch(items(4)...))
 			require.NoError(t, err)
 			assert.Equal(t, 4, summary.Created)
 			assert.Equal(t, 8, d.dbs.total)
+		})
+	})
+	t.Run("DBS answers in 16 s, and first attempts alone would outlast the invocation", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+			d.dbs.before = func(ctx context.Context, _ events.Request) error { return answerAfter(ctx, 16*time.Second) }
+			summary, err := d.handle(t, 5*time.Minute, batch(items(1000)...))
+			require.Error(t, err)
+			assert.Greater(t, summary.Created, 250)
+		})
+	})
+	t.Run("but no longer once it is quick again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(func(c *handler.Config) { c.Concurrency = 1 })
+			var hung []time.Duration
+			d.dbs.before = func(ctx context.Context, request events.Request) error {
+				if request.ClientToken == "event-1" || d.dbs.calls[request.ClientToken] > 1 {
+					return nil
+				}
+				started := time.Now()
+				defer func() { hung = append(hung, time.Since(started)) }()
+				return hang(ctx)
+			}
+			_, err := d.handle(t, 5*time.Minute, batch(items(3)...))
+			require.NoError(t, err)
+			assert.Equal(t, []time.Duration{15 * time.Second, 15 * time.Second}, hung)
 		})
 	})
 	t.Run("MNS stores at once and answers in 5 s", func(t *testing.T) {
@@ -123,6 +144,16 @@ func TestHandler_AServiceThatIsSlowForGoodIsWaitedFor(t *testing.T) {
 	})
 }
 
+// answerAfter is a call to a service that takes its time.
+func answerAfter(ctx context.Context, latency time.Duration) error {
+	select {
+	case <-time.After(latency):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // slowQueue accepts messages at once, and answers later.
 type slowQueue struct {
 	fakeQueue
@@ -131,15 +162,12 @@ type slowQueue struct {
 
 func (q *slowQueue) Send(ctx context.Context, bodies []string) []error {
 	answers := q.fakeQueue.Send(ctx, bodies)
-	select {
-	case <-time.After(q.answersIn):
-		return answers
-	case <-ctx.Done():
+	if err := answerAfter(ctx, q.answersIn); err != nil {
 		for i := range answers {
-			answers[i] = ctx.Err()
+			answers[i] = err
 		}
-		return answers
 	}
+	return answers
 }
 
 func TestHandler_APauseHoldsAfterTheRateLimitToo(t *testing.T) {

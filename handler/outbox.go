@@ -31,11 +31,12 @@ type message struct {
 // and the rest when it is flushed. After an operator fault of its own queue it
 // sends nothing more. It is safe for concurrent use.
 type outbox struct {
-	ctx   context.Context
-	queue Queue
-	log   *callLog
-	slots chan struct{}
-	sends sync.WaitGroup
+	ctx      context.Context
+	queue    Queue
+	log      *callLog
+	slots    chan struct{}
+	sends    sync.WaitGroup
+	patience *patience
 
 	mu      sync.Mutex // guards what follows
 	pending []message
@@ -44,7 +45,7 @@ type outbox struct {
 }
 
 func newOutbox(ctx context.Context, queue Queue, log *callLog) *outbox {
-	return &outbox{ctx: ctx, queue: queue, log: log, slots: make(chan struct{}, publishers)}
+	return &outbox{ctx: ctx, queue: queue, log: log, slots: make(chan struct{}, publishers), patience: newPatience(publishTimeout)}
 }
 
 // stop makes the outbox give up, for the given reason, what it has not yet sent.
@@ -107,7 +108,7 @@ func (o *outbox) deliver(batch []message) {
 // repeat sends a batch, and what is refused for now, and only that, again, until
 // nothing is left or there is no time. It returns what to send alone.
 func (o *outbox) repeat(batch []message) (alone []message) {
-	state := attempts{timeout: publishTimeout}
+	state := attempts{shared: o.patience}
 	for {
 		again, refused, err := o.send(&state, batch)
 		alone = append(alone, refused...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -24,19 +25,72 @@ const maxUnrecognized = 3
 type attempts struct {
 	made    int
 	timeout time.Duration // of the next attempt
+	shared  *patience     // with other calls; nil: with none
 }
 
 // run makes one attempt within its timeout, which it doubles for the next one if
 // this one used it up.
 func (a *attempts) run(ctx context.Context, attempt func(context.Context) error) error {
 	a.made++
+	a.timeout = max(a.timeout, a.shared.least())
 	bounded, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	started := time.Now()
 	err := attempt(bounded)
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+	switch {
+	case err == nil || bounded.Err() == nil:
+		a.shared.answered(time.Since(started))
+	case ctx.Err() == nil:
+		a.shared.exhausted(a.timeout)
 		a.timeout *= 2
 	}
 	return err
+}
+
+// patience is the least timeout of the calls that share it. If a service is slow
+// for good, the first attempt of every call would otherwise time out, and a large
+// batch would use up its time with those. It is safe for concurrent use; nil is
+// that of a call that shares none.
+type patience struct {
+	usual time.Duration
+
+	mu      sync.Mutex // guards what follows
+	timeout time.Duration
+}
+
+func newPatience(usual time.Duration) *patience { return &patience{usual: usual, timeout: usual} }
+
+func (p *patience) least() time.Duration {
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.timeout
+}
+
+// exhausted doubles the timeout after an attempt that used it up. Those that
+// started with a shorter one say nothing new, those with a longer one are of a
+// call that has a trouble of its own.
+func (p *patience) exhausted(timeout time.Duration) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if timeout == p.timeout {
+		p.timeout *= 2
+	}
+}
+
+// answered returns to the usual timeout after an answer within that.
+func (p *patience) answered(took time.Duration) {
+	if p == nil || took > p.usual {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timeout = p.usual
 }
 
 // next returns how long to wait before the attempt after one that failed with
