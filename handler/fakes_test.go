@@ -97,6 +97,9 @@ func (f *fakeQueue) Send(ctx context.Context, bodies []string) []error {
 			return fail(err)
 		}
 	}
+	if ctx.Err() != nil {
+		return fail(context.Cause(ctx))
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.batches = append(f.batches, bodies)

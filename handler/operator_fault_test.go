@@ -48,12 +48,14 @@ func TestHandler_StopsEarlyOnAnOperatorFault(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := deploy(nil)
 			d.dbs.before = func(context.Context, events.Request) error { time.Sleep(time.Millisecond); return nil }
-			d.results.before = func(context.Context) error { return operatorFault("QueueNotExist") }
+			sends := 0
+			d.results.before = func(context.Context) error { sends++; return operatorFault("QueueNotExist") }
 			_, err := d.Handle(t.Context(), "", batch(items(400)...))
 			var fault *handler.OperatorFaultError
 			require.ErrorAs(t, err, &fault)
 			assert.Contains(t, err.Error(), "QueueNotExist")
 			assert.Less(t, d.dbs.total, 40, "calls whose results could not be published")
+			assert.Equal(t, 1, sends, "requests to a queue that does not exist")
 		})
 	})
 	t.Run("of the dead-letter queue", func(t *testing.T) {

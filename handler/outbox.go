@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // Limits of one BatchSendMessage request to MNS. See
@@ -109,7 +110,7 @@ func (o *outbox) deliver(batch []message) {
 // nothing is left or there is no time. It returns what to send alone.
 func (o *outbox) repeat(batch []message) (alone []message) {
 	state := attempts{shared: o.patience}
-	for {
+	for size := len(batch); ; {
 		again, refused, err := o.send(&state, batch)
 		alone = append(alone, refused...)
 		if len(again) == 0 {
@@ -121,7 +122,7 @@ func (o *outbox) repeat(batch []message) (alone []message) {
 		wait, more := state.next(o.ctx, err)
 		if more {
 			o.log.repeat("publishing again", state.made, wait, err, slog.Int("messages", len(again)))
-			more = sleep(o.ctx, wait) == nil
+			more = o.pause(wait, len(again) < size) == nil
 		}
 		if !more {
 			giveUp(again, err)
@@ -129,6 +130,17 @@ func (o *outbox) repeat(batch []message) (alone []message) {
 		}
 		batch = again
 	}
+}
+
+// pause waits before the next attempt of a batch. If the queue has taken a part of
+// it, the rest holds no slot meanwhile, so that it delays no other batch. If it has
+// taken nothing, the others would fare no better and add to the queue's load.
+func (o *outbox) pause(wait time.Duration, partly bool) error {
+	if partly {
+		<-o.slots
+		defer func() { o.slots <- struct{}{} }()
+	}
+	return sleep(o.ctx, wait)
 }
 
 // send sends a batch once. It finishes what the queue accepts, and what it refuses

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,60 @@ func TestHandler_PublishesInFullBatchesWhileCallsAreRunning(t *testing.T) {
 		assert.Len(t, d.results.batches, 7, "100 results in batches of 16")
 		assert.GreaterOrEqual(t, whileCalling, 5)
 		assert.Equal(t, 4, d.dbs.peak, "CONCURRENCY")
+	})
+}
+
+func TestHandler_MessagesThatTheQueueKeepsRefusingDelayNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+		var last time.Time
+		d.results.refuse = func(body string) error {
+			if strings.Contains(body, `7","source"`) { // one in ten, by its ID
+				return transient("InternalServerError")
+			}
+			last = time.Now()
+			return nil
+		}
+		started := time.Now()
+		summary, err := d.handle(t, time.Minute, batch(items(1000)...))
+		require.Error(t, err)
+		assert.Equal(t, 900, summary.Created)
+		assert.Less(t, last.Sub(started), time.Second)
+	})
+}
+
+func TestHandler_ABusyResultQueueGetsFourFullBatchesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+		var flying, peak atomic.Int64
+		d.results.before = func(context.Context) error {
+			peak.Store(max(peak.Load(), flying.Add(1)))
+			time.Sleep(time.Second)
+			flying.Add(-1)
+			return nil
+		}
+		_, err := d.handle(t, time.Minute, batch(items(400)...))
+		require.NoError(t, err)
+		assert.EqualValues(t, 4, peak.Load())
+		assert.Len(t, d.results.batches, 25)
+	})
+}
+
+func TestHandler_AFaultOfTheQueueOutweighsOtherRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.results.refuse = func(body string) error {
+			if strings.Contains(body, `"id":"event-3"`) {
+				return operatorFault("QueueNotExist")
+			}
+			return transient("InternalServerError")
+		}
+		sends := 0
+		d.results.before = func(context.Context) error { sends++; return nil }
+		_, err := d.handle(t, time.Minute, batch(items(16)...))
+		var fault *handler.OperatorFaultError
+		require.ErrorAs(t, err, &fault)
+		assert.Equal(t, 1, sends)
 	})
 }
 
