@@ -139,9 +139,6 @@ func (in *invocation) call(c *call) {
 	case errors.Is(err, errTimeUsedUp):
 		in.abandon(c, err)
 	default:
-		if serviceErrorOf(err).Throttled {
-			in.stopCalls(err) // DBS asks for a longer wait than there is time for
-		}
 		in.answered(c, task, err)
 	}
 }

@@ -113,3 +113,26 @@ func TestHandler_KeepsToTheRequestRate(t *testing.T) {
 		assert.NotContains(t, d.log.String(), "calling DBS again", "a turn that never comes is not waited for again and again")
 	})
 }
+
+func TestHandler_AThrottledEventNearTheEndStopsNoOthers(t *testing.T) {
+	for range 10 { // the waits are random
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+			started := time.Now()
+			d.dbs.before = func(_ context.Context, request events.Request) error {
+				elapsed := time.Since(started)
+				switch {
+				case request.ClientToken == "event-0" && elapsed > 42*time.Second:
+					return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true}
+				case elapsed < 45*time.Second:
+					return transient("ServiceUnavailable")
+				}
+				return nil
+			}
+			// Calls end after 49 s. DBS is back before that.
+			summary, err := d.handle(t, time.Minute, batch(items(200)...))
+			require.Error(t, err)
+			assert.Greater(t, summary.Created, 20)
+		})
+	}
+}
