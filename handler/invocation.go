@@ -113,7 +113,9 @@ func (in *invocation) join(d *delivery) *call {
 		in.reject(d, events.Error{Code: events.CodeConflict,
 			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID, or a ClientToken, of its own"})
 	case stepOpen:
-		in.end(end{delivery: d, data: events.NewResultData(d.event)}.open(
+		data := events.NewResultData(d.event)
+		data.ErrCode = events.Truncate(serviceErrorOf(c.failure).Code, events.MaxAnswerID)
+		in.end(end{delivery: d, data: data}.open(
 			fmt.Errorf("another event of the batch has the same ClientToken and a different request, and is open: %w", c.failure)))
 	case stepWait:
 	}
