@@ -104,3 +104,57 @@ func TestHandler_NamesTheEventsThatAServiceAnsweredForFirst(t *testing.T) {
 		assert.Equal(t, "Timeout", d.lines(t, "events left open for redelivery")[0]["errCode"])
 	})
 }
+
+func TestHandler_CallsGoOnUntilThePublishingReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		started := time.Now()
+		d.dbs.before = func(context.Context, events.Request) error {
+			if time.Since(started) < 278*time.Second {
+				return transient("ServiceUnavailable")
+			}
+			return nil
+		}
+		// One second is for the answer, ten are for publishing.
+		summary, err := d.handle(t, 5*time.Minute, batch(items(50)...))
+		if err != nil {
+			assert.ErrorContains(t, err, "are open")
+		}
+		assert.Greater(t, summary.Created, 20)
+	})
+}
+
+func TestHandler_LeavesTimeToPublishAfterTheLastCall(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
+		t.Run(fmt.Sprint(timeout), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := deploy(nil)
+				d.dbs.before = func(ctx context.Context, request events.Request) error {
+					if request.ClientToken == "event-7" {
+						return hang(ctx)
+					}
+					return nil
+				}
+				d.results.before = func(ctx context.Context) error { return answerAfter(ctx, timeout/10) }
+				summary, err := d.handle(t, timeout, batch(items(20)...))
+				require.Error(t, err)
+				assert.Equal(t, 19, summary.Created)
+			})
+		})
+	}
+}
+
+func TestHandler_LeavesMoreTimeToAnswerALargerPayload(t *testing.T) {
+	for _, n := range []int{1, 10_000} {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			d.results.before = hang
+			payload := batch(items(n)...)
+			deadline := time.Now().Add(5 * time.Minute)
+			_, err := d.handle(t, 5*time.Minute, payload)
+			require.Error(t, err)
+			left := time.Until(deadline) - time.Second
+			assert.InDelta(t, float64(len(payload))*300e-9, left.Seconds(), 0.001)
+		})
+	}
+}

@@ -3,6 +3,7 @@ package handler_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +98,9 @@ func TestHandler_DecidesAConflictWhenTheFirstCallHasEnded(t *testing.T) {
 				summary, err := d.handle(t, 10*time.Second, stream(element{ID: "1", MessageID: "1", Body: wrong}, element{ID: "2", MessageID: "2", Body: corrected}))
 				if c.open != "" {
 					require.ErrorContains(t, err, c.open)
+					for _, line := range d.lines(t, "event open, to be delivered again") {
+						assert.Equal(t, "ServiceUnavailable", line["errCode"])
+					}
 				} else {
 					require.NoError(t, err)
 				}
@@ -162,4 +166,67 @@ func TestHandler_AConflictStaysOneAcrossDeliveries(t *testing.T) {
 		assert.Equal(t, 1, d.dbs.total, "the second event never reaches DBS")
 		assert.Len(t, d.results.results(t), 2)
 	})
+}
+
+func TestHandler_AFailureOfAnEarlierDeliveryTakesNoToken(t *testing.T) {
+	d := deploy(nil)
+	wrong := element{ID: "1", MessageID: "1", Body: `{"BackupSetId":"a","BackupSetName":"wrong","ClientToken":"t"}`}
+	d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+	_, err := d.Handle(t.Context(), "", stream(wrong))
+	require.NoError(t, err)
+	d.dbs.before = nil
+	corrected := element{ID: "2", MessageID: "2", Body: `{"BackupSetId":"a","BackupSetName":"b","ClientToken":"t"}`}
+	summary, err := d.Handle(t.Context(), "", stream(wrong, corrected))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.AlreadyDone)
+	assert.Equal(t, 1, summary.Created)
+}
+
+func TestHandler_AnotherDataFormatIsAnotherRequest(t *testing.T) {
+	d := deploy(nil)
+	_, err := d.Handle(t.Context(), "", stream(element{ID: "1", Body: `{"BackupSetId":"a","BackupSetName":"b"}`}))
+	require.NoError(t, err)
+	summary, err := d.Handle(t.Context(), "", stream(element{ID: "1", Body: `{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"SQL"}`}))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed, "DBS refuses the token")
+	assert.Len(t, d.deadLetters.messages, 1)
+}
+
+// Events of one token follow each other: each waits for the one before it.
+func TestHandler_EventsOfOneTokenFollowEachOther(t *testing.T) {
+	for name, c := range map[string]struct {
+		refused         []string // by DBS
+		created, failed int
+		calls           int
+	}{
+		"the first takes the token": {nil, 50, 50, 1},
+		"the second takes it":       {[]string{"a"}, 50, 50, 2},
+		"the token fits none":       {[]string{"a", "b"}, 0, 100, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := deploy(nil)
+				d.dbs.before = func(_ context.Context, request events.Request) error {
+					time.Sleep(20 * time.Millisecond)
+					if slices.Contains(c.refused, request.BackupSetName) {
+						return permanent("Param.NotFound")
+					}
+					return nil
+				}
+				var all []element
+				for i := range 100 {
+					id := fmt.Sprint(i)
+					all = append(all, element{ID: id, MessageID: id, Body: fmt.Sprintf(
+						`{"BackupSetId":"set","BackupSetName":%q,"ClientToken":"t"}`, string("ab"[i%2]))})
+				}
+				summary, err := d.handle(t, time.Minute, stream(all...))
+				require.NoError(t, err)
+				assert.Equal(t, c.created, summary.Created)
+				assert.Equal(t, c.failed, summary.Failed)
+				assert.Equal(t, c.calls, d.dbs.total)
+				assert.Len(t, d.results.results(t), 100)
+				assert.Len(t, d.deadLetters.messages, c.failed)
+			})
+		})
+	}
 }

@@ -115,3 +115,37 @@ func TestHandler_RefusedForGoodByTheQueueStaysOpen(t *testing.T) {
 	assert.Len(t, d.deadLetters.batches, 1)
 	assert.Empty(t, d.results.messages)
 }
+
+// Without a message ID, a delivery cannot be told from a body that is sent again.
+func TestHandler_AMessageWithoutAnIDIsDeadLetteredEachTimeItFails(t *testing.T) {
+	d := deploy(nil)
+	for range 2 {
+		summary, err := d.Handle(t.Context(), "", stream(element{ID: "1", Body: "rubbish"}))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Failed)
+	}
+	assert.Equal(t, []string{"rubbish", "rubbish"}, d.deadLetters.messages)
+}
+
+func TestHandler_SaysThatABodyWasTooLargeHoweverMuchDBSSays(t *testing.T) {
+	d := deploy(nil)
+	d.dbs.before = func(context.Context, events.Request) error {
+		return &handler.ServiceError{Kind: handler.Permanent, Code: "Param.NotFound", Message: strings.Repeat("x", 5000)}
+	}
+	_, err := d.Handle(t.Context(), "", batch(strings.Replace(item(1), "{", "{"+strings.Repeat(" ", 65_537), 1)))
+	require.NoError(t, err)
+	assert.Empty(t, d.deadLetters.messages)
+	assert.Contains(t, d.results.results(t)["event-0"].Data.ErrMessage, "too large to keep")
+}
+
+func TestHandler_ARepeatOfAFailedEventIsRememberedToo(t *testing.T) {
+	d := deploy(nil)
+	d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+	second := element{ID: "1", MessageID: "second", Body: item(1)}
+	_, err := d.Handle(t.Context(), "", stream(element{ID: "1", MessageID: "first", Body: item(1)}, second))
+	require.NoError(t, err)
+	summary, err := d.Handle(t.Context(), "", stream(second))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.AlreadyDone)
+	assert.Len(t, d.deadLetters.messages, 1)
+}

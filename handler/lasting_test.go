@@ -342,6 +342,7 @@ func TestHandler_CountsThrottlingByMNS(t *testing.T) {
 		assert.Equal(t, "DEBUG", again[0]["level"])
 	})
 }
+
 func TestHandler_ARefusedAnnouncementIsNotDeadLettered(t *testing.T) {
 	d := deploy(nil)
 	d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }
@@ -398,6 +399,10 @@ func TestHandler_AResultThatComesBackIsNotAnswered(t *testing.T) {
 	assert.Equal(t, 1, d.dbs.total)
 	require.Len(t, d.lines(t, "event failed"), 1)
 	assert.Contains(t, d.lines(t, "event failed")[0]["error"], "result queue")
+
+	summary, err = d.Handle(t.Context(), "", stream(element{ID: "back", MessageID: "back", Body: result}))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.AlreadyDone)
 }
 
 func TestHandler_NamesTheSetAndTheStatusOfWhatItIgnores(t *testing.T) {

@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -65,5 +66,45 @@ func TestHandler_StopsEarlyOnAnOperatorFault(t *testing.T) {
 		var fault *handler.OperatorFaultError
 		require.ErrorAs(t, err, &fault)
 		assert.Len(t, d.results.messages, summary.Created, "the failure is not published before its dead letter")
+	})
+}
+
+func TestHandler_AFaultEndsTheWaitsOfOtherEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		started := time.Now()
+		d.dbs.before = func(context.Context, events.Request) error {
+			if time.Since(started) < 30*time.Second {
+				return transient("ServiceUnavailable")
+			}
+			time.Sleep(time.Millisecond)
+			return operatorFault(fmt.Sprintf("Forbidden.%d", time.Since(started).Milliseconds()))
+		}
+		_, err := d.handle(t, 5*time.Minute, batch(items(50)...))
+		var fault *handler.OperatorFaultError
+		require.ErrorAs(t, err, &fault)
+		assert.Less(t, time.Since(started), 35*time.Second)
+		waiting := 0
+		for _, line := range d.lines(t, "event open, to be delivered again") {
+			if line["errCode"] == "ServiceUnavailable" {
+				waiting++
+			}
+		}
+		assert.Greater(t, waiting, 40, "each with its own last failure")
+	})
+}
+
+func TestHandler_ReportsTheFirstFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = func(_ context.Context, request events.Request) error {
+			if request.ClientToken == "event-0" {
+				return operatorFault("First")
+			}
+			time.Sleep(time.Second)
+			return operatorFault("Second")
+		}
+		_, err := d.handle(t, time.Minute, batch(items(4)...))
+		require.ErrorContains(t, err, "operator fault: DBS First")
 	})
 }

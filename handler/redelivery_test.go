@@ -1,7 +1,9 @@
 package handler_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -80,4 +82,18 @@ func TestHandler_RedeliveryDoesOnlyWhatIsMissing(t *testing.T) {
 		assert.Len(t, d.dbs.tasks, tasks)
 		assert.Len(t, d.results.results(t), 100, "the same ids")
 	})
+}
+
+func TestHandler_RemembersTheLargestBatchOfTheTrigger(t *testing.T) {
+	h := handler.New(handler.Config{Concurrency: 4}, handler.Ports{Tasks: forgetfulDBS{}, Results: discardQueue{}, DeadLetters: discardQueue{}}, discard)
+	var last []byte
+	for round := range 4 {
+		last = bytes.ReplaceAll(batch(items(10_000)...), []byte("event-"), fmt.Appendf(nil, "EB0A77CA8076444C35259077119C-%d-", round))
+		summary, err := h.Handle(t.Context(), "", last)
+		require.NoError(t, err)
+		require.Equal(t, 10_000, summary.Created)
+	}
+	summary, err := h.Handle(t.Context(), "", last)
+	require.NoError(t, err)
+	assert.Equal(t, 10_000, summary.AlreadyDone)
 }

@@ -1,0 +1,151 @@
+package handler_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler"
+)
+
+func throttled(hint time.Duration) error {
+	return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: hint}
+}
+
+func TestHandler_CallsThatAreThrottledTogetherPauseOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+		var mu sync.Mutex
+		var starts []time.Time
+		d.dbs.before = func(context.Context, events.Request) error {
+			mu.Lock()
+			starts = append(starts, time.Now())
+			first := len(starts) <= 16
+			mu.Unlock()
+			time.Sleep(20 * time.Millisecond)
+			if first {
+				return throttled(0)
+			}
+			return nil
+		}
+		started := time.Now()
+		_, err := d.handle(t, time.Minute, batch(items(16)...))
+		require.NoError(t, err)
+		assert.Less(t, time.Since(started), time.Second)
+		again := map[time.Time]bool{}
+		for _, start := range starts[16:] {
+			again[start] = true
+		}
+		assert.Greater(t, len(again), 8, "the calls do not start all at once after the pause")
+	})
+}
+
+func TestHandler_PausesLongerWhileDBSKeepsThrottling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+		d.dbs.before = func(context.Context, events.Request) error {
+			time.Sleep(20 * time.Millisecond)
+			return throttled(0)
+		}
+		_, err := d.handle(t, time.Minute, batch(items(1000)...))
+		require.Error(t, err)
+		assert.Less(t, d.dbs.total, 500)
+	})
+}
+
+func TestHandler_PausesShortlyAgainAfterSuccesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 1 })
+		var last time.Time
+		var pause time.Duration
+		d.dbs.before = func(context.Context, events.Request) error {
+			since := time.Since(last)
+			last = time.Now()
+			switch n := d.dbs.total; {
+			case n <= 8, n == 30:
+				return throttled(0)
+			case n == 31:
+				pause = since
+			}
+			return nil
+		}
+		_, err := d.handle(t, 5*time.Minute, batch(items(40)...))
+		require.NoError(t, err)
+		assert.Positive(t, pause)
+		assert.Less(t, pause, time.Second)
+	})
+}
+
+func TestHandler_AnAnswerWithoutAHintDoesNotShortenAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 2 })
+		started := time.Now()
+		early := 0
+		d.dbs.before = func(_ context.Context, request events.Request) error {
+			switch {
+			case d.dbs.calls[request.ClientToken] > 1 || time.Since(started) > 0:
+				if time.Since(started) < 5*time.Second {
+					early++
+				}
+				return nil
+			case request.ClientToken == "event-0":
+				time.Sleep(10 * time.Millisecond)
+				return throttled(5 * time.Second)
+			}
+			time.Sleep(20 * time.Millisecond)
+			return throttled(0)
+		}
+		_, err := d.handle(t, time.Minute, batch(items(8)...))
+		require.NoError(t, err)
+		assert.Zero(t, early)
+	})
+}
+
+func TestHandler_NoEventWaitsLongerThanTheLastInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+		var mu sync.Mutex
+		last := map[string]time.Time{}
+		var longest time.Duration
+		d.dbs.before = func(_ context.Context, request events.Request) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if earlier, ok := last[request.ClientToken]; ok {
+				longest = max(longest, time.Since(earlier))
+			}
+			last[request.ClientToken] = time.Now()
+			return transient("ServiceUnavailable")
+		}
+		_, err := d.handle(t, 5*time.Minute, batch(items(50)...))
+		require.Error(t, err)
+		assert.LessOrEqual(t, longest, 10*time.Second)
+		assert.Greater(t, longest, 9*time.Second, "and the waits grow that far")
+	})
+}
+
+func TestHandler_OnlyATimeoutMakesTheNextAttemptLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		var hung []time.Duration
+		d.dbs.before = func(ctx context.Context, request events.Request) error {
+			switch n := d.dbs.calls[request.ClientToken]; {
+			case n <= 5:
+				return transient("ServiceUnavailable")
+			case n <= 7:
+				started := time.Now()
+				defer func() { hung = append(hung, time.Since(started)) }()
+				return hang(ctx)
+			}
+			return nil
+		}
+		_, err := d.handle(t, 5*time.Minute, batch(item(1)))
+		require.NoError(t, err)
+		assert.Equal(t, []time.Duration{15 * time.Second, 30 * time.Second}, hung)
+	})
+}
