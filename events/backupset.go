@@ -69,7 +69,7 @@ func (r *reader) readBackupSet(o *object, content []byte) *Error {
 		}
 		value := rawjson.Unquote(field.value)
 		if n := utf8.RuneCount(value); n > maxField {
-			return malformed("%s is %d characters long; at most %d are taken", field.name, n, maxField)
+			return malformed("%s is %d characters long; at most %d are allowed", field.name, n, maxField)
 		}
 		*field.into = string(value)
 	}
@@ -154,7 +154,7 @@ func mistakenFor(content []byte) string {
 	case found["Check"]:
 		return "Check is a command and no backup event: type it by hand, by itself"
 	case found["data"]:
-		return "there are data but no specversion: an object is read as a CloudEvent only if it has one"
+		return "there is data but no specversion: an object is read as a CloudEvent only if it has one"
 	}
 	return wrongCase(content, "BackupSetJobId", "BackupSetId", "BackupSetName")
 }

@@ -72,7 +72,7 @@ func appendMember(text []byte, name, value string) []byte {
 	return appendString(append(text, name...), value)
 }
 
-// appendString appends s as a JSON string. Beside what encoding/json escapes, it
+// appendString appends s as a JSON string. Besides what encoding/json escapes, it
 // escapes U+FFFE and U+FFFF, which XML, in which a queue message travels, cannot
 // carry.
 func appendString(text []byte, s string) []byte {

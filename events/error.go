@@ -2,7 +2,7 @@ package events
 
 import "fmt"
 
-// Error codes of the function itself, beside those of DBS.
+// Error codes of the function itself, besides those of DBS.
 const (
 	CodeMalformed             = "Event.Malformed"             // not an event in any known shape
 	CodeMissingBackupSet      = "Event.MissingBackupSet"      // the backup set is incomplete

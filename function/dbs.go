@@ -21,7 +21,7 @@ const dbsVersion = "2019-03-06"
 // dbsWriteBuffer holds any usual call: it has no body.
 const dbsWriteBuffer = 4 << 10
 
-// dbsClient calls DBS, one operation over the same way as the next. It is safe for
+// dbsClient calls DBS, every operation in the same way. It is safe for
 // concurrent use.
 type dbsClient struct {
 	endpoint *url.URL
@@ -47,7 +47,7 @@ func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (han
 }
 
 // call makes one attempt at an operation, and hands the answer to read, if it is
-// one of DBS. Its error is classified, that of read too.
+// one of DBS. Its error is classified, and so is that of read.
 func (c *dbsClient) call(
 	ctx context.Context, operation string, read func(dbsAnswer) error, parameters ...parameter,
 ) error {

@@ -266,8 +266,8 @@ func xmlRoot(document []byte) string {
 }
 
 // xmlText returns a body that arrives as it is. XML cannot carry some characters,
-// and the encoder would replace them without a word; a body with such goes in
-// base64, from which every byte can be had back.
+// and the encoder would silently replace them. A body that has any goes in base64,
+// which keeps every byte.
 func xmlText(body string) string {
 	if !utf8.ValidString(body) || strings.ContainsFunc(body, func(c rune) bool {
 		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == '\ufffe' || c == '\uffff'

@@ -79,14 +79,14 @@ func readSettings(getenv func(string) string) (settings, error) {
 		},
 	}
 	if s.resultQueue != "" && s.resultQueue == s.deadLetterQueue {
-		r.wrong("DEAD_LETTER_QUEUE is %q like RESULT_QUEUE: name two different queues", s.deadLetterQueue)
+		r.wrong("DEAD_LETTER_QUEUE is %q, the same as RESULT_QUEUE: name two different queues", s.deadLetterQueue)
 	}
 	// Discovery by hand needs the queue too, unless it is a dry run.
 	if getenv("SOURCE_QUEUE") != "" || getenv("BACKUP_PLAN_IDS") != "" {
 		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes the backup sets of BACKUP_PLAN_IDS")
 	}
 	if q := s.sourceQueue; q != "" && (q == s.resultQueue || q == s.deadLetterQueue) {
-		r.wrong("SOURCE_QUEUE is %q like RESULT_QUEUE or DEAD_LETTER_QUEUE: results would come back as events", q)
+		r.wrong("SOURCE_QUEUE is %q, the same as RESULT_QUEUE or DEAD_LETTER_QUEUE: results would come back as events", q)
 	}
 
 	mnsDefault, dbsDefault := "", ""
@@ -153,7 +153,7 @@ func (r *settingsReader) queue(name, meaning string) string {
 	return ""
 }
 
-// backupPlanIDs reads a list with commas.
+// backupPlanIDs reads a comma-separated list.
 func (r *settingsReader) backupPlanIDs(name string) []string {
 	value := r.getenv(name)
 	if value == "" {

@@ -18,8 +18,8 @@ const (
 	publishShare   = 5 // a fifth
 )
 
-// Usual timeouts of a first attempt, so that one hanging call does not use up the time
-// that a second attempt could use.
+// Usual timeouts of a first attempt, so that one hanging call does not use up the
+// time that a second attempt could use.
 const (
 	callTimeout    = 15 * time.Second
 	publishTimeout = 4 * time.Second

@@ -18,7 +18,7 @@ type dispatcher struct {
 
 	work    chan *call
 	workers sync.WaitGroup
-	started int           // workers; of the goroutine that dispatches
+	started int           // workers; used only by the goroutine that dispatches
 	changed chan struct{} // holds a value after each change of what mu guards
 
 	mu       sync.Mutex // guards what follows
@@ -69,7 +69,7 @@ func (d *dispatcher) returned() {
 	d.wake()
 }
 
-// repeat makes another attempt of a call when it is due. Workers call it.
+// repeat has another attempt of a call made when it is due. Workers call it.
 func (d *dispatcher) repeat(c *call) {
 	d.mu.Lock()
 	heap.Push(&d.waiting, c)

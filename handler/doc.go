@@ -17,7 +17,7 @@
 // DBS announces no finished backup set, so [Handler.Discover] does: asked by a
 // timer or by a person, it compares the backup sets of each plan with the download
 // tasks that were made, and announces the difference to the source queue.
-// [Handler.Serve] takes every payload to where it belongs.
+// [Handler.Serve] decides by the payload which of them is asked for.
 //
 // # Outcomes
 //

@@ -127,7 +127,7 @@ func (b *duplicates) end(c *call, task Task, failure error) (waiting, rivals []*
 	return waiting, rivals
 }
 
-// know takes the task that an earlier invocation created for a request, so that
+// know notes the task that an earlier invocation created for a request, so that
 // its ClientToken stays taken.
 func (b *duplicates) know(request events.Request, done outcomeData) {
 	if done.taskID == "" {

@@ -11,9 +11,8 @@ import (
 	"increment-backup-download/events"
 )
 
-// invocation takes the events of one payload their way: the calling goroutine
-// decodes them, workers call DBS, and two outboxes publish what is finished
-// meanwhile.
+// invocation handles the events of one payload: the calling goroutine decodes
+// them, workers call DBS, and two outboxes publish what is finished meanwhile.
 type invocation struct {
 	handler     *Handler
 	caller      *caller
@@ -59,7 +58,7 @@ func (in *invocation) run(payload []byte) (Summary, error) {
 	return summary, cmp.Or(err, refused)
 }
 
-// decoded starts what a decoded event needs.
+// decoded starts the work that a decoded event needs.
 func (in *invocation) decoded(index int, event events.Event, malformed *events.Error) {
 	in.tally.take()
 	d := &delivery{index: index, event: event, resultID: event.ResultID()}
@@ -198,7 +197,7 @@ func (in *invocation) reject(d *delivery, reason events.Error) {
 
 // fail puts the original body into the dead-letter queue, and publishes the
 // failure after it. A result that came back as an event has no result of its own:
-// source and result queue are the same, and it would come back without end.
+// source and result queue are the same, and it would come back forever.
 func (in *invocation) fail(e end) {
 	switch {
 	case e.event.ByHand, // the person has it

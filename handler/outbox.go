@@ -49,7 +49,7 @@ func newOutbox(ctx context.Context, queue Queue, log *callLog) *outbox {
 	return &outbox{ctx: ctx, queue: queue, log: log, slots: make(chan struct{}, publishers), patience: newPatience(publishTimeout)}
 }
 
-// stop makes the outbox give up, for the given reason, what it has not yet sent.
+// stop makes the outbox give up what it has not yet sent, for the given reason.
 func (o *outbox) stop(reason error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -143,9 +143,9 @@ func (o *outbox) pause(wait time.Duration, partly bool) error {
 	return sleep(o.ctx, wait)
 }
 
-// send sends a batch once. It finishes what the queue accepts, and what it refuses
-// for good of a batch of one, and returns what to send again, with the reason, and
-// what to send alone.
+// send sends a batch once. It finishes the messages that the queue accepts, and one
+// that it refuses for good if that was sent alone. It returns what to send again,
+// with the reason, and what to send alone.
 func (o *outbox) send(state *attempts, batch []message) (again, alone []message, reason error) {
 	o.mu.Lock()
 	stopped := o.stopped
@@ -192,8 +192,8 @@ func giveUp(batch []message, reason error) {
 	}
 }
 
-// unpublishedError leaves an event open whose result or dead letter is not
-// published.
+// unpublishedError says that an event is open because its result or dead letter
+// could not be published.
 type unpublishedError struct {
 	what string // result or dead letter
 	task Task   // that exists; empty if none does

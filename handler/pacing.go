@@ -24,7 +24,7 @@ type pacer struct {
 
 // throttled pauses all calls after a throttled answer to a call that started at
 // the given time: for the wait that the answer asks for, and for an interval that
-// doubles as long as calls are throttled that started after the last pause.
+// doubles while calls that started after the last pause are throttled.
 func (p *pacer) throttled(started time.Time, hint time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

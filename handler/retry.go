@@ -69,9 +69,9 @@ func (p *patience) least() time.Duration {
 	return p.timeout
 }
 
-// exhausted doubles the timeout after an attempt that used it up. Those that
-// started with a shorter one say nothing new, those with a longer one are of a
-// call that has a trouble of its own.
+// exhausted doubles the timeout after an attempt that used it up. An attempt with a
+// shorter timeout says nothing new; one with a longer timeout is of a call that
+// timed out before, and may be slow by itself.
 func (p *patience) exhausted(timeout time.Duration) {
 	if p == nil {
 		return

@@ -49,7 +49,7 @@ func (e end) open(reason error) end {
 	return e
 }
 
-// attributes are those of the event's log line. They name no body and no
+// attributes are those of the event's log line. They hold no body and no
 // credential.
 func (e end) attributes() []slog.Attr {
 	attributes := make([]slog.Attr, 0, 12)
