@@ -113,6 +113,21 @@ func TestHandler_AServiceThatIsSlowForGoodIsWaitedFor(t *testing.T) {
 			assert.Greater(t, summary.Created, 250)
 		})
 	})
+	t.Run("calls that time out together double the timeout once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+			started := time.Now()
+			d.dbs.before = func(ctx context.Context, _ events.Request) error {
+				if time.Since(started) < 20*time.Second {
+					return hang(ctx)
+				}
+				return nil
+			}
+			_, err := d.handle(t, 5*time.Minute, batch(items(16)...))
+			require.NoError(t, err)
+			assert.Less(t, time.Since(started), 47*time.Second, "after 15 s and 30 s, and two waits")
+		})
+	})
 	t.Run("but no longer once it is quick again", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := deploy(func(c *handler.Config) { c.Concurrency = 1 })

@@ -44,7 +44,7 @@ func TestHandler_LogsEachEventAndASummary(t *testing.T) {
 	assert.Equal(t, events.CodeMalformed, failed["errCode"])
 	assert.Equal(t, "INFO", find("event ignored: the backup set is not complete")["level"])
 	done := find("invocation done")
-	for _, count := range []string{"created", "failed", "ignored"} {
+	for _, count := range []string{"created", "failed", "ignored", "attempts"} {
 		assert.InDelta(t, 1, done[count], 0, count)
 	}
 	assert.NotContains(t, d.log.String(), "secret body")

@@ -106,6 +106,20 @@ func TestHandler_MessagesThatTheQueueKeepsRefusingDelayNoOthers(t *testing.T) {
 	})
 }
 
+func TestHandler_AQueueThatIsDownIsNotDrownedInRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+		var sends atomic.Int64
+		d.results.before = func(context.Context) error {
+			sends.Add(1)
+			return transient("InternalServerError")
+		}
+		_, err := d.handle(t, time.Minute, batch(items(10_000)...))
+		require.Error(t, err)
+		assert.Less(t, sends.Load(), int64(2000), "of 625 batches")
+	})
+}
+
 func TestHandler_ABusyResultQueueGetsFourFullBatchesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
