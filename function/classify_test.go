@@ -273,6 +273,8 @@ func TestClassify_ReadsTheWaitHintOfAThrottledAnswer(t *testing.T) {
 		"user": {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:20"}}, 20 * time.Millisecond},
 		"the longer one": {"Throttling.User",
 			http.Header{"X-Ratelimit-User": {"TimeLeft:20"}, "X-Ratelimit-User-Api": {"TimeLeft:30"}}, 30 * time.Millisecond},
+		"the longer one of both kinds": {"Throttling.User",
+			http.Header{"X-Ratelimit-User": {"TimeLeft:5000"}, "Retry-After": {"2"}}, 5 * time.Second},
 		"Retry-After": {"Throttling.User", http.Header{"Retry-After": {"2"}}, 2 * time.Second},
 		"rubbish": {"Throttling.User",
 			http.Header{"X-Ratelimit-User": {"TimeLeft:soon"}, "Retry-After": {"-1"}}, 0},
@@ -296,6 +298,7 @@ func TestClassify_HidesSecrets(t *testing.T) {
 	for name, quoting := range map[string]string{
 		"the string to sign":  "server string to sign is: POST\nx-acs-security-token:hush-token\nhush-secret",
 		"the secret":          "hush-secret",
+		"the token":           "hush-token",
 		"a link to a backup":  "see https://b.oss-cn-hangzhou.aliyuncs.com/hush?OSSAccessKeyId=hush&Expires=1&Signature=hush",
 		"a link, version 4":   "https://b.oss-cn-hangzhou.aliyuncs.com/hush?x-oss-signature=hush",
 		"an official refusal": "SignatureDoesNotMatch Authorization: hush",

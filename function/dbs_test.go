@@ -186,8 +186,9 @@ func TestReadTask(t *testing.T) {
 		"a success with 500": {500, `{"Success":true,"BackupSetDownloadTaskId":"1jydacm"}`, verdict{code: "NoCode"}},
 		"DBS's envelope on a 4xx": {400, `{"ErrCode":"Param.NotFound","ErrMessage":"m"}`,
 			verdict{kind: permanent, code: "Param.NotFound"}},
-		"the gateway's words": {403, `{"Code":"Forbidden.RAM","Message":"m"}`, verdict{kind: fault, code: "Forbidden.RAM"}},
-		"the status inside":   {200, `{"HttpStatusCode":403,"Success":false,"ErrCode":"New"}`, verdict{kind: fault, code: "New"}},
+		"the gateway's words":   {403, `{"Code":"Forbidden.RAM","Message":"m"}`, verdict{kind: fault, code: "Forbidden.RAM"}},
+		"the status inside":     {200, `{"HttpStatusCode":403,"Success":false,"ErrCode":"New"}`, verdict{kind: fault, code: "New"}},
+		"another status inside": {503, `{"HttpStatusCode":403,"Success":false,"ErrCode":"New"}`, verdict{code: "New"}},
 		"the status inside, as text": {200, `{"HttpStatusCode":"400","Success":false,"ErrCode":"New"}`,
 			verdict{unknown: true, code: "New"}},
 	} {

@@ -37,12 +37,13 @@ func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 	assert.Equal(t, 1, s.mns.Requests("results"))
 
 	t.Run("and in base64 what XML cannot carry", func(t *testing.T) {
-		body := "\x01\xff binary"
-		require.NoError(t, s.queue.Send(invocation(t, s.key), []string{body})[0])
-		messages := s.mns.Messages("results")
-		decoded, err := base64.StdEncoding.DecodeString(messages[len(messages)-1].Body)
-		require.NoError(t, err)
-		assert.Equal(t, body, string(decoded))
+		for _, body := range []string{"\x01 binary", "\xff binary", "\ufffe", "\uffff"} {
+			require.NoError(t, s.queue.Send(invocation(t, s.key), []string{body})[0])
+			messages := s.mns.Messages("results")
+			decoded, err := base64.StdEncoding.DecodeString(messages[len(messages)-1].Body)
+			require.NoError(t, err)
+			assert.Equal(t, body, string(decoded))
+		}
 	})
 	t.Run("and a body of 64 KB", func(t *testing.T) {
 		require.NoError(t, s.queue.Send(invocation(t, s.key), []string{strings.Repeat(`"`, 65536)})[0])
@@ -96,6 +97,19 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 			assert.Equal(t, 1, s.mnsFaults.Met(), "delivered once: no silent repeat")
 		})
 	}
+	t.Run("no message ID", func(t *testing.T) {
+		odd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `<Messages xmlns="http://mns.aliyuncs.com/doc/v1"><Message><MessageBodyMD5>A</MessageBodyMD5>`+
+				`</Message><Message><MessageBodyMD5>A</MessageBodyMD5><MessageId>B</MessageId></Message></Messages>`)
+		}))
+		t.Cleanup(odd.Close)
+		s := start(t)
+		answers := function.NewQueue(odd.URL, "results", noKey).Send(invocation(t, s.key), []string{"a", "b"})
+		require.Len(t, answers, 2)
+		assert.Equal(t, "NoAnswer", classified(t, answers[0]).Code)
+		assert.NoError(t, answers[1])
+	})
 	t.Run("no queue", func(t *testing.T) {
 		s := start(t)
 		nowhere := function.NewQueue(s.mnsServer.URL, "nowhere", noKey)
