@@ -118,7 +118,7 @@ func TestHandler_CallsGoOnUntilThePublishingReserve(t *testing.T) {
 		// One second is for the answer, ten are for publishing.
 		summary, err := d.handle(t, 5*time.Minute, batch(items(50)...))
 		if err != nil {
-			assert.ErrorContains(t, err, "are open")
+			require.ErrorContains(t, err, "are open")
 		}
 		assert.Greater(t, summary.Created, 20)
 	})

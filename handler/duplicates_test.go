@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,7 +216,7 @@ func TestHandler_EventsOfOneTokenFollowEachOther(t *testing.T) {
 				}
 				var all []element
 				for i := range 100 {
-					id := fmt.Sprint(i)
+					id := strconv.Itoa(i)
 					all = append(all, element{ID: id, MessageID: id, Body: fmt.Sprintf(
 						`{"BackupSetId":"set","BackupSetName":%q,"ClientToken":"t"}`, string("ab"[i%2]))})
 				}
