@@ -138,8 +138,9 @@ func TestFunction_AnswersBeforeTheDeadline(t *testing.T) {
 		"DBS is out": {&standin.Fault{Kind: standin.Refuse, Status: 503, Code: "ServiceUnavailable"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cloud, _ := deploy(t, nil)
-			cloud.Timeout = 3 * time.Second // of which a third is for answering, so that a busy machine does not matter
+			cloud.Timeout = 10 * time.Second // of which one is for answering, which a busy machine needs
 			require.NoError(t, cloud.Runtime.AskedForWork(t.Context(), 1))
 			if c.dbs != nil {
 				cloud.DBSFaults.SetPlan(standin.Always(*c.dbs))
