@@ -26,7 +26,14 @@ const (
 	codeNoAnswer    = "NoAnswer"    // the connection failed, or the answer could not be read
 	codeNotAnAnswer = "NotAnAnswer" // an answer that is not in the service's form: of a gateway, a proxy, a redirect
 	codeNone        = "NoCode"      // the service's form without a code
+	codeNoTaskID    = "NoTaskID"    // a success of DBS without a task ID
 )
+
+// isRefusal reports whether the service itself says no: with a 4xx, or, as the
+// envelope of DBS allows, with a 2xx and a code.
+func (r *refusal) isRefusal() bool {
+	return !r.foreign && (r.status >= 400 && r.status < 500 || r.status < 300 && r.code != "" && r.code != codeNoTaskID)
+}
 
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s (HTTP %d)", r.code, r.status) }
 
@@ -104,7 +111,7 @@ func (c *call) classify(err error) error {
 	verdict, found := find(c.rules(), failure.Code)
 	if !found || refused.foreign {
 		verdict = c.byStatus(refused.status)
-		failure.Unrecognized = !refused.foreign && refused.status >= 400 && refused.status < 500 && verdict == rule{}
+		failure.Unrecognized = verdict == rule{} && refused.isRefusal()
 	}
 	failure.Kind, failure.Throttled = verdict.kind, verdict.throttled
 	if failure.Throttled {

@@ -61,7 +61,7 @@ func failures() map[string]struct {
 		"400, unknown code": {refused(400, "New"), verdict{transient, false, true, "New"}},
 		"404, unknown code": {refused(404, "New"), verdict{transient, false, true, "New"}},
 		"500, unknown code": {refused(500, "New"), verdict{transient, false, false, "New"}},
-		"200, unknown code": {refused(200, "New"), verdict{transient, false, false, "New"}},
+		"200, unknown code": {refused(200, "New"), verdict{transient, false, true, "New"}},
 		"400, no code":      {refused(400, ""), verdict{transient, false, true, "NoCode"}},
 		"a page with 200":   {foreign(200), verdict{transient, false, false, "NotAnAnswer"}},
 		"a redirect":        {foreign(302), verdict{transient, false, false, "NotAnAnswer"}},

@@ -141,7 +141,7 @@ func (a dbsAnswer) task() (handler.Task, error) {
 	case a.success && a.taskID != "":
 		return handler.Task{ID: a.taskID, RequestID: a.refused.requestID}, nil
 	case a.success:
-		a.refused.code, a.refused.message = "NoTaskID", "DBS answered with success and without a BackupSetDownloadTaskId"
+		a.refused.code, a.refused.message = codeNoTaskID, "DBS answered with success and without a BackupSetDownloadTaskId"
 	}
 	return handler.Task{}, &a.refused
 }

@@ -25,6 +25,10 @@ const (
 	publishTimeout = 4 * time.Second
 )
 
+// codeNotTried stands in the log for the code of an event that there was no time to
+// call DBS for.
+const codeNotTried = "NotTried"
+
 // errTimeUsedUp is the cause with which the budget's contexts end.
 var errTimeUsedUp = errors.New("the time of the invocation is used up")
 

@@ -102,6 +102,11 @@ func TestHandler_NamesTheEventsThatAServiceAnsweredForFirst(t *testing.T) {
 		before, _, _ := strings.Cut(err.Error(), "; event event-2")
 		assert.Equal(t, 2, strings.Count(before, "no answer from dbs within 7s"), err.Error())
 		assert.Equal(t, "Timeout", d.lines(t, "events left open for redelivery")[0]["errCode"])
+		codes := map[any]int{}
+		for _, line := range d.lines(t, "event open, to be delivered again") {
+			codes[line["errCode"]]++
+		}
+		assert.Equal(t, map[any]int{"Timeout": 2, "NotTried": 38}, codes)
 	})
 }
 

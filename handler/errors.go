@@ -45,7 +45,7 @@ type ServiceError struct {
 	RequestID      string        // the service's RequestId, if it answered with one
 	Throttled      bool          // the service asks to be called less often
 	RetryAfter     time.Duration // the wait that a throttled answer asks for; 0 if it gave none
-	Unrecognized   bool          // a 4xx in the service's own form, with a code that no table has
+	Unrecognized   bool          // a refusal in the service's own form, with a code that no table has
 	Err            error         // the cause, for errors.Is; never printed
 }
 

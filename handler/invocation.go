@@ -183,7 +183,11 @@ func (in *invocation) settle(c *call, d *delivery) {
 		e.data.HTTPStatusCode, e.data.RequestID = service.HTTPStatusCode, service.RequestID
 		in.fail(e)
 	default:
-		e.data.ErrCode, e.data.RequestID = events.Truncate(service.Code, events.MaxAnswerID), events.Truncate(service.RequestID, events.MaxAnswerID)
+		code := service.Code
+		if code == "" && errors.Is(c.failure, errTimeUsedUp) {
+			code = codeNotTried
+		}
+		e.data.ErrCode, e.data.RequestID = events.Truncate(code, events.MaxAnswerID), events.Truncate(service.RequestID, events.MaxAnswerID)
 		in.end(e.open(c.failure))
 	}
 }
