@@ -45,15 +45,27 @@ func (a Announcement) Source() string {
 }
 
 // Encode returns the message body: a CloudEvent in structured JSON mode. It fits a
-// message of MNS, if need be with an item cut down to what a backup event needs.
+// message of MNS and announces this set, if need be with an item cut down to what a
+// backup event needs: DBS may give a member that means something else in an event,
+// such as a ClientToken, or an ID that is a number.
 func (a Announcement) Encode() string {
-	body := a.encode(a.Item)
-	if len(body) > maxMessage {
-		item, _ := json.Marshal(map[string]string{ // strings always marshal
-			"BackupSetJobId": a.BackupSetJobID, "BackupSetId": a.BackupSetID, "BackupStatus": StatusCompleted})
-		body = a.encode(item)
+	if body := a.encode(a.Item); len(body) <= maxMessage && a.isReadFrom(body) {
+		return body
 	}
-	return body
+	item, _ := json.Marshal(map[string]string{ // strings always marshal
+		"BackupSetJobId": a.BackupSetJobID, "BackupSetId": a.BackupSetID, "BackupStatus": StatusCompleted})
+	return a.encode(item)
+}
+
+// isReadFrom reports whether a message body is read as the event that is meant.
+func (a Announcement) isReadFrom(body string) bool {
+	for event, err := range (Decoder{}).Decode([]byte(body)) {
+		request := event.Request
+		return err == nil && event.ID == a.ID() && !event.DryRun && !event.Ignored() &&
+			request.BackupSetID == a.BackupSetJobID && request.BackupSetName == a.BackupSetID &&
+			request.ClientToken == clientToken(Event{ID: a.ID()})
+	}
+	return false
 }
 
 func (a Announcement) encode(item json.RawMessage) string {

@@ -69,6 +69,30 @@ func TestAnnouncement_IsReadAsABackupEvent(t *testing.T) {
 	}
 }
 
+// DBS may give members that it does not document. None may keep the set from its
+// task, or give the task another token.
+func TestAnnouncement_AnItemThatIsReadAsAnotherEventIsCutDown(t *testing.T) {
+	for name, item := range map[string]string{
+		"a number as ID":    `{"BackupSetJobId":1,"BackupSetId":"2","BackupStatus":"COMPLETED"}`,
+		"a token":           `{"BackupSetJobId":"1","BackupSetId":"2","BackupStatus":"COMPLETED","ClientToken":"T"}`,
+		"a name":            `{"BackupSetJobId":"1","BackupSetId":"2","BackupStatus":"COMPLETED","BackupSetName":"3"}`,
+		"an unknown format": `{"BackupSetJobId":"1","BackupSetId":"2","BackupStatus":"COMPLETED","BackupSetDataFormat":"XML"}`,
+		"a dry run":         `{"BackupSetJobId":"1","BackupSetId":"2","BackupStatus":"COMPLETED","DryRun":true}`,
+		"an event inside":   `{"BackupSetJobId":"1","BackupSetId":"2","BackupStatus":"COMPLETED","specversion":"1.0","id":"I"}`,
+		"a message inside":  `{"BackupSetJobId":"1","BackupSetId":"2","BackupStatus":"COMPLETED","messageBody":"{}"}`,
+		"broken text":       "{\"BackupSetJobId\":\"1\",\"BackupSetId\":\"\xff\xfe\",\"BackupStatus\":\"COMPLETED\"}",
+		"none":              ``,
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := announcement()
+			a.BackupSetJobID, a.BackupSetID, a.Item = "1", "2", []byte(item)
+			event := decodeBody(t, a.Encode())
+			assert.Equal(t, "1/2", event.ID)
+			assert.Equal(t, events.Request{BackupSetID: "1", BackupSetName: "2", ClientToken: "1/2"}, event.Request)
+		})
+	}
+}
+
 // What a person types without an ID must make the task that the timer would make.
 func TestAnnouncement_HasTheTokenOfASetTypedWithoutAnID(t *testing.T) {
 	for name, setID := range map[string]string{
