@@ -38,8 +38,8 @@ func count(value []byte) (n int, ok bool) {
 	return n, err == nil && n >= 0
 }
 
-// millis reads a time in milliseconds since 1970. What is no such number, or 0, is
-// the zero time.
+// millis reads a time in milliseconds since 1970. What is no such number, 0, or less,
+// as some write "never", is the zero time.
 func millis(value []byte) time.Time {
 	number := strings.TrimSpace(text(value))
 	ms, err := strconv.ParseInt(number, 10, 64)
@@ -48,7 +48,7 @@ func millis(value []byte) time.Time {
 			ms = int64(f)
 		}
 	}
-	if ms == 0 {
+	if ms <= 0 {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms).UTC()

@@ -235,7 +235,7 @@ func TestLists_FieldsOfOtherTypesAreReadLoosely(t *testing.T) {
 	page, err := function.ReadBackupSets(200, []byte(`{"Success":true,"TotalPages":1,"TotalElements":3,"Items":[
 		{"BackupSetJobId":17,"BackupSetId":"x","StartTime":"1648433764000","EndTime":1.648434713e12,"BackupSetExpiredTime":0},
 		{"BackupSetJobId":null,"BackupSetId":{},"BackupStatus":[],"StartTime":"soon","EndTime":null,"BackupSetExpiredTime":true},
-		{}]}`))
+		{"StartTime":-1,"EndTime":"-1","BackupSetExpiredTime":-1.5e3}]}`))
 	require.NoError(t, err)
 	for i := range page.Sets {
 		assert.True(t, json.Valid(page.Sets[i].Item))
