@@ -23,7 +23,7 @@ type Announcement struct {
 	BackupSetID       string
 	FailedTaskID      string          // of the newest download that failed, to try again; else empty
 	Time              time.Time       // when it is announced
-	Item              json.RawMessage // of DescribeIncrementBackupList, as DBS gave it
+	Item              json.RawMessage // of DescribeIncrementBackupList, as DBS gave it; nil if it was not kept
 }
 
 // ID returns the event ID of the announcement, from which its ClientToken is made:
@@ -49,7 +49,7 @@ func (a Announcement) Source() string {
 // backup event needs: DBS may give a member that means something else in an event,
 // such as a ClientToken, or an ID that is a number.
 func (a Announcement) Encode() string {
-	if body := a.encode(a.Item); len(body) <= maxMessage && a.isReadFrom(body) {
+	if body := a.encode(a.Item); len(a.Item) > 0 && len(body) <= maxMessage && a.isReadFrom(body) {
 		return body
 	}
 	item, _ := json.Marshal(map[string]string{ // strings always marshal

@@ -231,11 +231,13 @@ func (r *discoveryRun) do(plans []string) ([]PlanReport, []DiscoveryFailure) {
 	reports := make([]PlanReport, len(plans))
 	failed := make([]*DiscoveryFailure, len(plans))
 	turns := newTurns(len(plans))
+	sets, tasks, items := newRoom(maxRows), newRoom(maxRows), newRoom(maxShelved)
 	var running sync.WaitGroup
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
 		running.Go(func() {
-			p := &planRun{discoveryRun: r, reader: planReader{
+			p := &planRun{discoveryRun: r, items: items, reader: planReader{
 				lists: r.ports.Lists, caller: r.caller, workers: workers, plan: plans[i], turns: turns,
+				sets: holding{room: sets}, tasks: holding{room: tasks},
 			}}
 			reports[i], failed[i] = p.do()
 		})

@@ -17,6 +17,7 @@ import (
 type planRun struct {
 	*discoveryRun
 	reader planReader
+	items  *room // for those of all plans
 	sets   *setList
 	tasks  *taskList
 }
@@ -26,7 +27,8 @@ type planRun struct {
 // cannot be had whole is left alone.
 func (p *planRun) do() (PlanReport, *DiscoveryFailure) {
 	started := time.Now()
-	p.sets = newSetList(p.now, p.since, p.command.BackupSetIDs)
+	p.sets = newSetList(p.now, p.since, p.command.BackupSetIDs, p.items)
+	defer p.leaveRooms()
 	query := BackupSetQuery{Start: p.since.Add(-lookbackMargin), End: p.now.Add(time.Hour)}
 	operation, err := operationSets, p.reader.readSets(p.calls, query, p.sets)
 	if err == nil {
@@ -63,6 +65,12 @@ func (p *planRun) do() (PlanReport, *DiscoveryFailure) {
 		slog.Int("tasks", len(p.tasks.ids)),
 		slog.Int64("durationMs", time.Since(started).Milliseconds()))
 	return report, failure
+}
+
+func (p *planRun) leaveRooms() {
+	p.sets.items.clear()
+	p.reader.tasks.leave()
+	p.reader.sets.leave()
 }
 
 // maxFailures is how many downloads of one set may fail before it is announced

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // The operations of DBS that discovery reads.
@@ -34,6 +36,51 @@ func (t *turns) leave() {
 	}
 }
 
+// room bounds what the plans of a run hold in memory at once, in rows or bytes. A
+// plan that is larger than all of it has it alone.
+type room struct {
+	limit   int64
+	free    *semaphore.Weighted
+	waiting atomic.Int32 // plans that wait for some of it
+}
+
+// maxRows is how many rows of each list the plans of a run hold at once: as many as
+// one plan may have in an instance of 128 MB.
+const maxRows = 100_000
+
+func newRoom(limit int64) *room { return &room{limit: limit, free: semaphore.NewWeighted(limit)} }
+
+// holding is what a plan holds of a room.
+type holding struct {
+	room *room
+	n    int64
+}
+
+// change takes room for a list in place of what is held, and waits for it. A list of
+// one page, which has been read by then, never waits.
+func (h *holding) change(ctx context.Context, rows int) error {
+	h.leave()
+	if rows <= ListPageSize {
+		return nil
+	}
+	h.room.waiting.Add(1)
+	defer h.room.waiting.Add(-1)
+	n := min(int64(rows), h.room.limit)
+	if h.room.free.Acquire(ctx, n) != nil {
+		return context.Cause(ctx)
+	}
+	h.n = n
+	return nil
+}
+
+func (h *holding) leave() {
+	h.room.free.Release(h.n)
+	h.n = 0
+}
+
+// isInTheWay reports whether another plan waits for what is held.
+func (h *holding) isInTheWay() bool { return h.n > 0 && h.room.waiting.Load() > 0 }
+
 // planReader reads the lists of one backup plan.
 type planReader struct {
 	lists   BackupLister
@@ -43,10 +90,34 @@ type planReader struct {
 	turns   *turns
 	left    sync.Once
 	hangs   atomic.Bool // a call has timed out
+
+	// Each plan takes room in this order, so that no two wait for each other.
+	sets, tasks holding
 }
+
+// errGivesWay ends a plan that hangs and holds the room that another waits for.
+var errGivesWay = &ServiceError{Service: "DBS", Code: "Timeout",
+	Message: "calls for this backup plan hang, and others wait for the memory that its lists take"}
 
 // leave notes that the plan is read, or hangs: no other plan waits for it.
 func (r *planReader) leave() { r.left.Do(r.turns.leave) }
+
+// letOthersGo waits until no other plan is being read. It returns an error if the
+// plan is in the way of another.
+func (r *planReader) letOthersGo(ctx context.Context) error {
+	for {
+		select {
+		case <-r.turns.over:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+		if r.sets.isInTheWay() || r.tasks.isInTheWay() {
+			return errGivesWay
+		}
+	}
+}
 
 // do makes a call as caller.do does, but for the turns.
 func (r *planReader) do(caller *caller, call func(context.Context) error, what ...slog.Attr) error {
@@ -54,9 +125,8 @@ func (r *planReader) do(caller *caller, call func(context.Context) error, what .
 	var err error
 	for {
 		if r.hangs.Load() {
-			select {
-			case <-r.turns.over:
-			case <-caller.starting.Done():
+			if other := r.letOthersGo(caller.starting); other != nil {
+				return cmp.Or(err, other)
 			}
 		}
 		select {
@@ -88,7 +158,8 @@ func (r *planReader) do(caller *caller, call func(context.Context) error, what .
 // readPages returns that announced number. See
 // https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist.
 func (r *planReader) readPages(
-	ctx context.Context, operation string, page func(context.Context, int) (Totals, error), different func() int,
+	ctx context.Context, operation string, hold *holding,
+	page func(context.Context, int) (Totals, error), different func() int,
 ) (int, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -110,6 +181,9 @@ func (r *planReader) readPages(
 	if first.Elements < 0 || first.Pages < 0 || first.Pages > max(first.Elements, 1) {
 		return 0, &ServiceError{Service: "DBS", Code: "UnexpectedAnswer",
 			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
+	}
+	if err := hold.change(ctx, first.Elements); err != nil {
+		return 0, err
 	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
@@ -140,7 +214,7 @@ func (r *planReader) readPages(
 // pages shifted while they were read, are found by the next run.
 func (r *planReader) readSets(ctx context.Context, query BackupSetQuery, list *setList) error {
 	query.BackupPlanID = r.plan
-	_, err := r.readPages(ctx, operationSets, func(ctx context.Context, pageNum int) (Totals, error) {
+	_, err := r.readPages(ctx, operationSets, &r.sets, func(ctx context.Context, pageNum int) (Totals, error) {
 		query := query
 		query.PageNum = pageNum
 		page, err := r.lists.BackupSets(ctx, query)
@@ -159,7 +233,7 @@ func (r *planReader) readTasks(ctx context.Context, sets *setList) (*taskList, e
 	for range 2 { // pages may have shifted while they were read
 		list := newTaskList(sets)
 		var err error
-		expected, err = r.readPages(ctx, operationTasks, func(ctx context.Context, pageNum int) (Totals, error) {
+		expected, err = r.readPages(ctx, operationTasks, &r.tasks, func(ctx context.Context, pageNum int) (Totals, error) {
 			page, err := r.lists.DownloadTasks(ctx, r.plan, pageNum)
 			if err == nil {
 				list.add(page.Tasks)

@@ -77,9 +77,10 @@ type setList struct {
 
 const notSelected = -1
 
-func newSetList(now, since time.Time, only []string) *setList {
+func newSetList(now, since time.Time, only []string, items *room) *setList {
 	l := &setList{
-		now: now, since: since, only: make(map[string]bool),
+		items: shelf{room: items},
+		now:   now, since: since, only: make(map[string]bool),
 		index: make(map[setKey]int), jobIDs: make(map[string]string),
 	}
 	for _, id := range only {
@@ -313,12 +314,19 @@ func (l *taskList) check() error {
 // belongs to a listed set: then the two lists may name sets differently.
 func (l *taskList) doubtful() bool { return l.recent > 0 && l.joined == 0 }
 
+// maxShelved bounds the bytes of compressed items that a run keeps: four times what
+// 100,000 items take as DBS is known to write them.
+const maxShelved = 16 << 20
+
 // shelf keeps the items of many sets until it is known which are announced:
 // compressed a page at a time, since they repeat each other, in about a tenth of
-// their size. So 100,000 items take the memory that 10,000 would.
+// their size. So 100,000 items take the memory that 10,000 would. If there is no
+// room for a page, its items are gone: their sets are announced without them.
 type shelf struct {
-	pages  [][]byte
-	open   []byte // of the page that is not sealed
+	room   *room
+	held   int64
+	pages  [][]byte // nil: gone
+	open   []byte   // of the page that is not sealed
 	writer *flate.Writer
 }
 
@@ -344,11 +352,22 @@ func (s *shelf) seal() {
 	s.writer.Reset(&sealed)
 	_, _ = s.writer.Write(s.open)
 	_ = s.writer.Close()
-	s.pages = append(s.pages, bytes.Clone(sealed.Bytes()))
 	s.open = s.open[:0]
+	if !s.room.free.TryAcquire(int64(sealed.Len())) {
+		s.pages = append(s.pages, nil)
+		return
+	}
+	s.held += int64(sealed.Len())
+	s.pages = append(s.pages, bytes.Clone(sealed.Bytes()))
 }
 
-// take returns the items of sets, in their order.
+// clear leaves the room.
+func (s *shelf) clear() {
+	s.pages = nil
+	s.room.free.Release(s.held)
+}
+
+// take returns the items of sets, in their order; those that are gone are nil.
 func (s *shelf) take(sets []*listedSet) []json.RawMessage {
 	items := make([]json.RawMessage, len(sets))
 	byPage := make(map[int][]int)
@@ -356,6 +375,9 @@ func (s *shelf) take(sets []*listedSet) []json.RawMessage {
 		byPage[set.item.page] = append(byPage[set.item.page], i)
 	}
 	for page, wanted := range byPage {
+		if s.pages[page] == nil {
+			continue
+		}
 		// It was compressed here, in memory, and so it can be read.
 		text, _ := io.ReadAll(flate.NewReader(bytes.NewReader(s.pages[page])))
 		for _, i := range wanted {
