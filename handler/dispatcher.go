@@ -22,7 +22,7 @@ type dispatcher struct {
 	changed chan struct{} // holds a value after each change of what mu guards
 
 	mu       sync.Mutex // guards what follows
-	waiting  repeats
+	repeats  byDue
 	inFlight int
 }
 
@@ -72,7 +72,7 @@ func (d *dispatcher) returned() {
 // repeat has another attempt of a call made when it is due. Workers call it.
 func (d *dispatcher) repeat(c *call) {
 	d.mu.Lock()
-	heap.Push(&d.waiting, c)
+	heap.Push(&d.repeats, c)
 	d.mu.Unlock()
 	d.wake()
 }
@@ -114,24 +114,24 @@ func (d *dispatcher) finish() {
 func (d *dispatcher) next() (c *call, wait time.Duration, left bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.waiting) == 0 {
+	if len(d.repeats) == 0 {
 		return nil, time.Hour, d.inFlight > 0
 	}
-	if wait := time.Until(d.waiting[0].due); wait > 0 && d.ctx.Err() == nil {
+	if wait := time.Until(d.repeats[0].due); wait > 0 && d.ctx.Err() == nil {
 		return nil, wait, true
 	}
-	c, _ = heap.Pop(&d.waiting).(*call)
+	c, _ = heap.Pop(&d.repeats).(*call)
 	return c, 0, true
 }
 
 // abandon gives up the calls that wait for a repeat, and waits for a change.
 func (d *dispatcher) abandon() {
 	d.mu.Lock()
-	waiting := d.waiting
-	d.waiting = nil
+	given := d.repeats
+	d.repeats = nil
 	inFlight := d.inFlight
 	d.mu.Unlock()
-	for _, c := range waiting {
+	for _, c := range given {
 		d.giveUp(c, context.Cause(d.ctx))
 	}
 	if inFlight > 0 {
@@ -139,18 +139,18 @@ func (d *dispatcher) abandon() {
 	}
 }
 
-// repeats is a heap of calls by the time they are due.
-type repeats []*call
+// byDue is a heap of calls by the time they are due.
+type byDue []*call
 
-func (r repeats) Len() int           { return len(r) }
-func (r repeats) Less(i, j int) bool { return r[i].due.Before(r[j].due) }
-func (r repeats) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-func (r *repeats) Push(c any) {
+func (r byDue) Len() int           { return len(r) }
+func (r byDue) Less(i, j int) bool { return r[i].due.Before(r[j].due) }
+func (r byDue) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
+func (r *byDue) Push(c any) {
 	if c, ok := c.(*call); ok {
 		*r = append(*r, c)
 	}
 }
-func (r *repeats) Pop() any {
+func (r *byDue) Pop() any {
 	last := len(*r) - 1
 	c := (*r)[last]
 	(*r)[last] = nil

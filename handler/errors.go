@@ -79,8 +79,8 @@ func kindOf(err error) Kind {
 // openEvents says which events of an invocation are open, and why. It is bounded:
 // it keeps the first few, and counts the rest.
 type openEvents struct {
-	events   int // in the payload
-	open     int
+	events   int         // in the payload
+	count    int         // that are open
 	first    []openEvent // those that a service answered for go first
 	answered int         // how many of them
 }
@@ -98,7 +98,7 @@ const (
 )
 
 func (o *openEvents) add(event events.Event, reason error) {
-	o.open++
+	o.count++
 	at := len(o.first)
 	if serviceErrorOf(reason).Code != "" && o.answered < maxNamed {
 		at = o.answered // it says more than that there was no time to try
@@ -113,7 +113,7 @@ func (o *openEvents) add(event events.Event, reason error) {
 // text names the open events, with their reasons but for one that is already said.
 func (o *openEvents) text(said error) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%d of %d events are open", o.open, o.events)
+	fmt.Fprintf(&s, "%d of %d events are open", o.count, o.events)
 	for _, e := range o.first {
 		reason := ""
 		if said == nil || !errors.Is(e.reason, said) {
@@ -121,7 +121,7 @@ func (o *openEvents) text(said error) string {
 		}
 		s.WriteString("; event " + events.Truncate(e.name+reason, maxReason))
 	}
-	if more := o.open - len(o.first); more > 0 {
+	if more := o.count - len(o.first); more > 0 {
 		fmt.Fprintf(&s, "; and %d more", more)
 	}
 	return s.String()

@@ -114,7 +114,7 @@ func (in *invocation) join(d *delivery) *call {
 	case stepOpen:
 		data := events.NewResultData(d.event)
 		data.ErrCode = events.Truncate(serviceErrorOf(c.failure).Code, events.MaxAnswerID)
-		in.end(end{delivery: d, data: data}.open(
+		in.end(end{delivery: d, data: data}.leftOpen(
 			fmt.Errorf("another event of the batch has the same ClientToken and a different request, and is open: %w", c.failure)))
 	case stepWait:
 	}
@@ -188,7 +188,7 @@ func (in *invocation) settle(c *call, d *delivery) {
 			code = codeNotTried
 		}
 		e.data.ErrCode, e.data.RequestID = events.Truncate(code, events.MaxAnswerID), events.Truncate(service.RequestID, events.MaxAnswerID)
-		in.end(e.open(c.failure))
+		in.end(e.leftOpen(c.failure))
 	}
 }
 
@@ -266,7 +266,7 @@ func (in *invocation) unpublished(e end, what string, err error) {
 		in.stop(err)
 	}
 	e.data.ErrCode = events.Truncate(serviceErrorOf(err).Code, events.MaxAnswerID)
-	in.end(e.open(&unpublishedError{what: what, task: Task{ID: e.data.BackupSetDownloadTaskID, RequestID: e.data.RequestID}, err: err}))
+	in.end(e.leftOpen(&unpublishedError{what: what, task: Task{ID: e.data.BackupSetDownloadTaskID, RequestID: e.data.RequestID}, err: err}))
 }
 
 // end counts and logs the end of an event, and of its repeats.
@@ -281,7 +281,7 @@ func (in *invocation) end(e end) {
 func (in *invocation) endLike(first *fate, d *delivery) {
 	e := end{delivery: d, data: first.left.of(d.event)}
 	if first.outcome == outcomeOpen {
-		in.tally.add(e.open(first.reason))
+		in.tally.add(e.leftOpen(first.reason))
 		return
 	}
 	in.handler.remember(d, first.outcome, first.left)

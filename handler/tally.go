@@ -43,8 +43,8 @@ type end struct {
 	took     time.Duration // from the first call to the last answer
 }
 
-// open returns the end of an event that stays open for the given reason.
-func (e end) open(reason error) end {
+// leftOpen returns the end of an event that stays open for the given reason.
+func (e end) leftOpen(reason error) end {
 	e.outcome, e.reason, e.text = outcomeOpen, reason, "event open, to be delivered again"
 	return e
 }
@@ -152,7 +152,7 @@ func (t *tally) count(e end) bool {
 	case outcomeOpen:
 		t.open.add(e.event, e.reason)
 		t.oldest = earlier(t.oldest, e.event.Time)
-		if t.open.open > maxOpenLines {
+		if t.open.count > maxOpenLines {
 			t.more = earlier(t.more, e.event.Time)
 			return false
 		}
@@ -197,8 +197,8 @@ func (t *tally) faulted(fault error) {
 func (t *tally) close() (Summary, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if more := t.open.open - maxOpenLines; more > 0 {
-		level, attributes := slog.LevelWarn, []slog.Attr{slog.Int("open", t.open.open)}
+	if more := t.open.count - maxOpenLines; more > 0 {
+		level, attributes := slog.LevelWarn, []slog.Attr{slog.Int("open", t.open.count)}
 		if !t.more.IsZero() && time.Since(t.more) >= oldAge {
 			level = slog.LevelError
 			attributes = append(attributes, slog.Int64("ageMinutes", int64(time.Since(t.more).Minutes())))
@@ -210,7 +210,7 @@ func (t *tally) close() (Summary, error) {
 	switch {
 	case t.fault != nil:
 		return t.summary, &OperatorFaultError{Fault: t.fault, open: t.open}
-	case t.open.open > 0:
+	case t.open.count > 0:
 		return t.summary, &RedeliveryError{open: t.open}
 	}
 	return t.summary, nil
@@ -226,7 +226,7 @@ func (t *tally) done(err error, calls *callLog, took time.Duration) {
 		slog.Int("failed", t.summary.Failed),
 		slog.Int("ignored", t.summary.Ignored),
 		slog.Int("alreadyDone", t.summary.AlreadyDone),
-		slog.Int("open", t.open.open),
+		slog.Int("open", t.open.count),
 		slog.Int64("attempts", calls.attempts.Load()),
 		slog.Int64("throttled", calls.throttled.Load()),
 		slog.Int64("durationMs", took.Milliseconds()),
