@@ -1,0 +1,15 @@
+package handler
+
+import "encoding/binary"
+
+// FilledRecord returns how many entries a record with the given limit in bytes keeps
+// after n were put into it, and how many keys it holds for that.
+func FilledRecord(limit, n int) (entries, keys int) {
+	r := newRecord(limit)
+	for i := range n {
+		var key recordKey
+		binary.BigEndian.PutUint64(key[:], uint64(i))
+		r.put(key, outcomeData{taskID: "1jydacm000001"})
+	}
+	return len(r.done), len(r.order)
+}
