@@ -95,6 +95,20 @@ func TestLocal_JSONForMachines(t *testing.T) {
 	assert.Len(t, doc.DeadLetters, 2)
 }
 
+// Discovered sets end in a map; their rows must not change places from run to run.
+func TestLocal_ShowsDiscoveredSetsInOrder(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		status, stdout, stderr := execute(t, `{"Discover":{}}`, "-payload", "-", "-json")
+		require.Zero(t, status, stderr)
+		var names []string
+		for _, event := range decode(t, stdout).Events {
+			names = append(names, event.BackupSetName)
+		}
+		require.Equal(t, []string{"mysql-bin.000048", "mysql-bin.000049"}, names)
+	}
+}
+
 func TestLocal_ShowsMessagesAndLogWhenAsked(t *testing.T) {
 	t.Parallel()
 	status, stdout, _ := execute(t, "", "-v", "-log")

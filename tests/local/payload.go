@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -132,9 +133,9 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 		if err != nil {
 			return false, err
 		}
-		for _, r := range found {
-			doc.Events = append(doc.Events, r)
-		}
+		doc.Events = append(doc.Events, slices.SortedFunc(maps.Values(found), func(a, b row) int {
+			return strings.Compare(a.EventID, b.EventID)
+		})...)
 	}
 	if err := l.show(cloud, doc); err != nil {
 		return false, err
@@ -158,16 +159,9 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 }
 
 func indent(text []byte) string {
-	var pretty strings.Builder
-	var value json.RawMessage
-	if json.Unmarshal(text, &value) != nil {
+	var pretty bytes.Buffer
+	if json.Indent(&pretty, text, "  ", "  ") != nil {
 		return string(text)
 	}
-	formatted, err := json.MarshalIndent(value, "  ", "  ")
-	if err != nil {
-		return string(text)
-	}
-	pretty.WriteString("  ")
-	pretty.Write(formatted)
-	return pretty.String()
+	return "  " + pretty.String()
 }
