@@ -67,6 +67,7 @@ func (p *planRun) do() (PlanReport, *DiscoveryFailure) {
 	return report, failure
 }
 
+// leaveRooms gives back what the plan holds of the rooms that the plans share.
 func (p *planRun) leaveRooms() {
 	p.sets.items.clear()
 	p.reader.tasks.leave()

@@ -90,7 +90,7 @@ func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (
 	return answer, err
 }
 
-// Handle handles one payload of any shape that [events.Decoder] reads. requestID
+// Handle handles one payload, in any shape that [events.Decoder] reads. requestID
 // is that of the invocation, for the log. Handle returns before the deadline of
 // ctx, without which it would go on for as long as a service fails, and leaves no
 // goroutine behind; every result that is finished by then is published. Its error

@@ -200,7 +200,7 @@ func milliseconds(t time.Time) int64 {
 
 // setTasks is what discovery keeps of the download tasks of one set.
 type setTasks struct {
-	id, status string // of the newest, if one has not failed: of the newest that has not
+	id, status string // of the newest task that has not failed; if all have, of the newest
 	created    int64
 	failed     int  // tasks that failed
 	downloads  bool // a task has not failed
@@ -212,9 +212,14 @@ func (s *setTasks) add(task DownloadTask) {
 		s.failed++
 	}
 	created := milliseconds(task.CreateTime)
-	takes := created > s.created || created == s.created && task.ID > s.id
-	if s.id == "" || s.downloads == failed {
-		takes = s.id == "" || !failed
+	var takes bool
+	switch {
+	case s.id == "":
+		takes = true
+	case s.downloads == failed: // one of the two has not failed
+		takes = !failed
+	default:
+		takes = created > s.created || created == s.created && task.ID > s.id
 	}
 	if takes {
 		s.id, s.status, s.created = task.ID, task.Status, created

@@ -10,7 +10,7 @@ type Summary struct {
 	Created     int `json:"created"`     // a task created and its result published
 	Failed      int `json:"failed"`      // dead-lettered, and the failure published
 	Ignored     int `json:"ignored"`     // backup sets that are not complete
-	AlreadyDone int `json:"alreadyDone"` // repeats of an event that is done, in the batch or of an earlier one
+	AlreadyDone int `json:"alreadyDone"` // repeats of an event that is done, in this batch or in an earlier one
 
 	// Results has the first hundred events, in the order of the payload, less those
 	// that are open.
