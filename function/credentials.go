@@ -38,8 +38,8 @@ func invocationOf(ctx context.Context) (invocation context.Context, requestID st
 }
 
 // accessKeyOf returns the credentials of the invocation that ctx belongs to, or
-// the environment's if Function Compute gave it none. Those of the invocation
-// are fresh each time; the environment's date from the instance's start. The default
+// those of the environment if Function Compute gave it none. Those of the invocation
+// are fresh each time; those of the environment are as old as the instance. The default
 // chain of credentials-go (v1.4.14) is not used: it blocks on the network, and races.
 func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
 	if key, ok := ctx.Value(accessKeyInContext{}).(*accessKey); ok && key.complete() {

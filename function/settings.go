@@ -33,11 +33,11 @@ type settings struct {
 	fallback             *accessKey
 }
 
-// Bounds of the numbers. The trigger's batches end at 10,000 events.
+// Bounds and defaults of the settings.
 const (
 	defaultConcurrency = 16
 	maxConcurrency     = 256
-	maxRate            = 10_000
+	maxRate            = 10_000 // a second: as many as the largest batch of the trigger has events
 	maxQueueName       = 120
 )
 
@@ -146,7 +146,7 @@ func (r *settingsReader) queue(name, meaning string) string {
 	case value == "":
 		r.wrong("%s is not set: name %s", name, meaning)
 	case !isQueueName(value):
-		r.wrong("%s is %.300q: a queue name has at most %d letters, digits and hyphens", name, value, maxQueueName)
+		r.wrong("%s is %.300q: a queue name has at most %d letters, digits and hyphens, and does not start with a hyphen", name, value, maxQueueName)
 	default:
 		return value
 	}
