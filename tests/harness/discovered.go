@@ -30,7 +30,7 @@ const (
 )
 
 // list lists backup sets in DBS, of which a third appear only later, and notes what
-// is to become of each. Its pages come in the forms that nobody documents.
+// is to become of each. The pages vary in what is not documented: see [dbs.Service].
 func (r *scenarioRun) list(random *rand.Rand) {
 	service := r.cloud.DBS
 	service.AddPlan(PlanID)
@@ -50,10 +50,10 @@ func (r *scenarioRun) list(random *rand.Rand) {
 		case expired:
 			set.Expires = now.Add(-time.Minute)
 		case downloading:
-			r.cloud.DBS.AddTask(PlanID, task)
+			service.AddTask(PlanID, task)
 		case stopped:
 			task.Status = "stop"
-			r.cloud.DBS.AddTask(PlanID, task)
+			service.AddTask(PlanID, task)
 		case refused:
 			set.Name = dbs.NotFoundName + "-" + set.Name
 		}

@@ -4,5 +4,5 @@ package harness
 
 import "os/exec"
 
-// dieWithParent does what it can where the system has no such thing: nothing.
+// dieWithParent does nothing: only Linux can end a child with its parent.
 func dieWithParent(*exec.Cmd) {}

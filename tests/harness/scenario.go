@@ -140,7 +140,7 @@ func (s Scenario) Run(ctx context.Context, c *Cloud, instance *Instance) (Report
 		helpers.Go(func() { run.kill(background, instance, &kills) })
 	}
 	if s.Progress != nil {
-		helpers.Go(func() { run.tell(background) })
+		helpers.Go(func() { run.reportProgress(background) })
 	}
 	started := time.Now()
 	err := process(ctx, func() { stop(); helpers.Wait() })
@@ -196,8 +196,8 @@ func (r *scenarioRun) faults(on bool) {
 // kill kills the process at random moments.
 func (r *scenarioRun) kill(ctx context.Context, instance *Instance, kills *atomic.Int64) {
 	moments := rand.New(rand.NewPCG(r.Seed, 4)) //nolint:gosec // G404: replayable on purpose
-	// A batch has to fit into a life of the process now and then, and takes the
-	// longer the more calls fail: the lives are as random, and as long.
+	// Now and then a batch must fit between two kills, and it takes longer the more
+	// calls fail: so the times between kills are random, and grow with the fault rate.
 	mean := 750 * float64(time.Millisecond) / math.Pow(1-r.FaultRate, 5)
 	for {
 		select {
@@ -210,8 +210,8 @@ func (r *scenarioRun) kill(ctx context.Context, instance *Instance, kills *atomi
 	}
 }
 
-// tell reports the progress.
-func (r *scenarioRun) tell(ctx context.Context) {
+// reportProgress calls Progress until ctx ends.
+func (r *scenarioRun) reportProgress(ctx context.Context) {
 	done, read := make(map[string]bool), 0
 	for {
 		messages := r.cloud.MNS.Messages(ResultQueue)
@@ -343,7 +343,7 @@ func (c *Cloud) Results() ([]Result, error) {
 	return results, nil
 }
 
-// Identity is what a consumer tells repeats by.
+// Identity is what a consumer recognises repeats by.
 func (r Result) Identity() [3]string { return [3]string{r.Source, r.ID, r.Type} }
 
 // check holds the stand-ins' state against the promise.

@@ -126,7 +126,7 @@ func IsPartial(ctx context.Context) bool { return ctx.Value(partialKey) != nil }
 // IsShort reports whether a page of a list is to be cut short.
 func IsShort(ctx context.Context) bool { return ctx.Value(shortKey) != nil }
 
-// IsCounted reports whether a service was already told that the call arrived.
+// IsCounted reports whether the call has been counted by the service already.
 func IsCounted(ctx context.Context) bool { return ctx.Value(countedKey) != nil }
 
 // with returns a request whose context has a mark.
@@ -134,9 +134,9 @@ func with(r *http.Request, mark contextKey) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), mark, true))
 }
 
-// Choose meets the requests that takes accepts with a plan's faults, and no others;
-// the plan sees no others. So a plan can be for one operation of DBS (dbs.ActionOf),
-// or for one queue.
+// Choose applies a plan only to the requests that takes accepts; the plan sees no
+// others. So a plan can be for one operation of DBS (dbs.ActionOf), or for one queue
+// (mns.QueueOf).
 func Choose(takes func(*http.Request) bool, plan Plan) Plan {
 	return func(r *http.Request) *Fault {
 		if !takes(r) {

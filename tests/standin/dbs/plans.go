@@ -56,7 +56,6 @@ type setKey struct{ jobID, name string }
 
 // plan is a backup plan. It is guarded by its service's mutex.
 type plan struct {
-	id     string
 	sets   []*Set        // in the order of their arrival, or by Start
 	tasks  []*ListedTask // in the order of their arrival, or by Created
 	sorted bool          // both are by time
@@ -79,7 +78,7 @@ func (s *Service) AddPlan(id string) {
 // plan returns a plan, and adds it if need be. The caller holds mu.
 func (s *Service) plan(id string) *plan {
 	if s.plans[id] == nil {
-		s.plans[id] = &plan{id: id}
+		s.plans[id] = &plan{}
 	}
 	return s.plans[id]
 }

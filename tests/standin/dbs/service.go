@@ -8,7 +8,7 @@
 // signs. It answers in JSON only, whatever Format a client asks for. It knows no
 // other operation and no ROA style.
 //
-// What nobody documents about the lists is an option of the [Service]: whether
+// What is not documented about the lists is an option of the [Service]: whether
 // pages are counted from 0 or 1, the order of the rows, which time the time range
 // filters, and how an empty list looks.
 package dbs
