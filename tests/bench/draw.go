@@ -111,7 +111,7 @@ func duration(seconds float64) string {
 	return thousands(seconds) + " s"
 }
 
-// thousands writes a number with up to three digits behind a comma.
+// thousands writes a number with a comma before the last three digits, if there are more than three.
 func thousands(n float64) string {
 	if n >= 999.5 {
 		return fmt.Sprintf("%.0f,%03.0f", math.Floor(math.Round(n)/1000), math.Mod(math.Round(n), 1000))

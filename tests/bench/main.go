@@ -23,18 +23,18 @@ import (
 const usage = `Measure the built executable against the stand-ins.
 
 Each figure stands beside a yardstick taken in the same run, in turn; the ratio is that of
-the medians. Absolute times depend on the machine, ratios hardly. A figure is taken on whole
-cores or at the deployed size: under the CPU quota that s.yaml asks for, in a control group
-(Linux, as root). Without one, the table says so.
+the medians. Absolute times depend on the machine, the ratios hardly at all. A figure is
+taken on whole cores or at the deployed size: under the CPU quota that s.yaml asks for, in a
+control group (Linux, as root). Without one, the table says so.
 
 Usage:
   go run ./tests/bench [flags]
 
 Flags:
-  -quick     fewer rounds and smaller batches: half a minute instead of some minutes
+  -quick     fewer rounds and smaller batches: half a minute instead of several minutes
   -run NAME  take only the steps whose name contains NAME
   -json      print one JSON document instead of tables
-  -svg FILE  write how the time of an invocation grows as a picture, too
+  -svg FILE  also draw how the time of an invocation grows
   -h         print this
 
 Steps:

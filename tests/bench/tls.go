@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// secure serves a stand-in over TLS, under a certificate that only the
-// executables trust which get its file in SSL_CERT_FILE.
+// secure serves a stand-in over TLS, under a certificate that is trusted only by
+// the executables that get its file in SSL_CERT_FILE.
 type secure struct {
 	*httptest.Server
 }

@@ -21,7 +21,7 @@ import (
 type breakage struct {
 	broken, repaired string // what was done to it
 	breaks, repairs  func(*harness.Cloud)
-	guide            string // how the code is written in the row of docs/operations.md to read
+	guide            string // text that finds the row of docs/operations.md to read
 }
 
 // breakages are what -break can break, by name.
@@ -267,8 +267,8 @@ func (l *local) recovered(cloud *harness.Cloud, poisoned bool, failed int) bool 
 	return true
 }
 
-// guideRow returns the row of the guide's tables in whose first cell a code is, under
-// the head of its table.
+// guideRow returns the first row of the guide's tables whose first cell has a code,
+// below the head of its table.
 func guideRow(code string) (string, error) {
 	root, err := harness.Root()
 	if err != nil {

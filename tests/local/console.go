@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// errReaderGone ends a run whose output nobody reads any more, as of head.
+// errReaderGone ends a run whose output is no longer read, as after head.
 var errReaderGone = errors.New("the reader of the output has gone away")
 
 // pipe is a writer that ends the run when its reader has gone away.

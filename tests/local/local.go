@@ -20,7 +20,7 @@ type local struct {
 	stdout io.Writer
 	stderr io.Writer
 	// notes is for what a person sees while it happens: standard output, or standard
-	// error where a machine reads that.
+	// error if a program reads standard output.
 	notes *console
 	// timerInterval is how often the timer of -keep fires.
 	timerInterval time.Duration

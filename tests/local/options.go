@@ -48,11 +48,11 @@ Flags:
                  and each end is a line of its own.
   -h             print this
 
-What -keep serves takes any client of MNS queues, with the token or the key pair that
+What -keep serves accepts any client of MNS queues, with the token or the key pair that
 it prints, and these operations of DBS: CreateIncrementBackupSetDownload,
 DescribeIncrementBackupList, DescribeBackupSetDownloadTaskList, signed the V3 way
-(ACS3-HMAC-SHA256) or the older RPC way (HMAC-SHA1). It does not speak MNS topics and
-subscriptions, the V4 signature of MNS, HTTPS, or any other operation of DBS.
+(ACS3-HMAC-SHA256) or the older RPC way (HMAC-SHA1). It knows no MNS topics and
+subscriptions, no V4 signature of MNS, no HTTPS, and no other operation of DBS.
 
 Exit status: 0 if every event ended as it should, also if the reader of the output has
 gone away; 1 if not; 2 for a wrong flag.
