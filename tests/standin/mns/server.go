@@ -135,8 +135,9 @@ func messagesOf(queue string) string { return "/queues/" + queue + "/messages" }
 // https://www.alibabacloud.com/help/en/mns/product-overview/limits.
 const maxQueueName = 120
 
-// queueName is what the service allows.
-var queueName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]*$`)
+// queueName is what the service allows. See
+// https://www.alibabacloud.com/help/en/mns/developer-reference/queue-queue.
+var queueName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]*$`)
 
 // OpenEndpoint switches the public endpoint on, as it is at first, or off. Alibaba
 // documents the switch (EnableEndpoint, DisableEndpoint of mns-open 2022-01-19), but
