@@ -261,7 +261,8 @@ func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
 		"-keep -json -events 5":      "delivers no samples",
 		"-payload=":                  "name a file",
 		"-break it":                  "give one of dbs-permission, hang, mns-permission, poison, queue, throttle",
-		"-break queue -keep":         "-break goes with -log and -v only",
+		"-break queue -keep":         "-break goes with -log only",
+		"-break queue -v":            "-break goes with -log only",
 	} {
 		status, stdout, stderr := execute(t, "", strings.Fields(arguments)...)
 		assert.Equal(t, 2, status, arguments)

@@ -112,8 +112,8 @@ func parse(arguments []string) (options, error) {
 	case given["break"] && breakages()[opts.breaks] == nil:
 		return opts, fmt.Errorf("-break %s: give one of %s", opts.breaks,
 			strings.Join(slices.Sorted(maps.Keys(breakages())), ", "))
-	case given["break"] && (given["events"] || given["payload"] || opts.keep || opts.json):
-		return opts, errors.New("-break goes with -log and -v only")
+	case given["break"] && (given["events"] || given["payload"] || opts.keep || opts.json || opts.verbose):
+		return opts, errors.New("-break goes with -log only")
 	}
 	if !given["seed"] {
 		opts.seed = uint64(time.Now().UnixNano())
