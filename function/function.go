@@ -22,8 +22,9 @@ var ErrOutsideFC = errors.New("FC_RUNTIME_API is not set: only Function Compute 
 const largePayload = 4 << 20
 
 // Usage says what the executable is, and how it is started and set.
-const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that creates a
-DBS download task for each incremental backup set that a queue announces.
+const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that finds the
+finished incremental backup sets of DBS backup plans, and creates a download task for each of
+them, and for each that other producers announce in its queue.
 
 Function Compute starts it without arguments (runtime go1, handler bootstrap). Its settings
 are environment variables:
