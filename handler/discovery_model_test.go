@@ -187,7 +187,7 @@ func (st *stage) beforeList(ctx context.Context, call listCall) error {
 	case "fail":
 		return transient("ServiceUnavailable")
 	case "unknown":
-		return errors.New("a failure that nobody knows")
+		return errors.New("an unknown failure")
 	case "hang":
 		<-ctx.Done()
 		return ctx.Err()

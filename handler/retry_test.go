@@ -21,7 +21,7 @@ func TestHandler_RetriesTransientFailures(t *testing.T) {
 	for name, failure := range map[string]error{
 		"classified": transient("ServiceUnavailable"),
 		"wrapped":    fmt.Errorf("wrapped: %w", transient("InternalError")),
-		"not known":  errors.New("nobody has classified this"),
+		"not known":  errors.New("unclassified"),
 		"EOF":        io.ErrUnexpectedEOF,
 	} {
 		t.Run(name, func(t *testing.T) {

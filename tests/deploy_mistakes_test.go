@@ -32,7 +32,7 @@ var mistakesInProject = map[string]mistake{
 	"another machine":            {"GOARCH=amd64", "GOARCH=arm64", "the build lacks GOARCH=amd64"},
 	"an account ID":              {"${config('AccountID')}", "1234567890123456", "an account ID or a key"},
 	"a key":                      {"access: default", "access: LTAI5t", "an account ID or a key"},
-	"a variable nobody has": {
+	"an undefined variable": {
 		"${vars.sourceQueue}",
 		"${vars.source}",
 		"source is a variable that vars does not define",

@@ -54,7 +54,7 @@ func TestFunction_FailingEventsAtTheHeadHoldNoOtherUp(t *testing.T) {
 	const concurrency, good = 4, 400
 	for name, fault := range map[string]standin.Fault{
 		"out of service":     {Kind: standin.Refuse, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"},
-		"a code that stays":  {Kind: standin.Refuse, Status: http.StatusBadRequest, Code: "NobodyKnowsThisCode"},
+		"a code that stays":  {Kind: standin.Refuse, Status: http.StatusBadRequest, Code: "UnknownToEveryone"},
 		"a gateway's answer": {Kind: standin.BadGateway},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -90,7 +90,7 @@ func Faults() []standin.Fault {
 		{Kind: standin.Throttle},
 		{Kind: standin.Refuse, Status: http.StatusInternalServerError, Code: "InternalError"},
 		{Kind: standin.Refuse, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"},
-		{Kind: standin.Refuse, Status: http.StatusBadRequest, Code: "NobodyKnowsThisCode"},
+		{Kind: standin.Refuse, Status: http.StatusBadRequest, Code: "UnknownToEveryone"},
 		{Kind: standin.Reset}, {Kind: standin.ResetAfter}, {Kind: standin.Close}, {Kind: standin.CloseAfter},
 		{Kind: standin.TruncateAfter}, {Kind: standin.HTMLAfter}, {Kind: standin.BadGateway}, {Kind: standin.EmptyAfter},
 		{Kind: standin.Redirect, Location: "http://127.0.0.1:1/"}, {Kind: standin.Partial},
