@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // A refusal is an answer that says no, in the service's form or in none.
@@ -46,7 +46,7 @@ func foreign(got answer, message string) *refusal {
 // prefix. The most specific rule counts: the whole code, else the longest prefix.
 type rule struct {
 	code      string
-	kind      handler.Kind
+	kind      cloud.Kind
 	throttled bool
 	// hint says what the operator can do about an operator fault, in place of the
 	// service's own words, which may quote the signed request.
@@ -87,11 +87,11 @@ type call struct {
 
 // classify is the one place that says what a failed call means.
 func (c *call) classify(err error) error {
-	var known *handler.ServiceError
+	var known *cloud.Error
 	if errors.As(err, &known) {
 		return err
 	}
-	failure := &handler.ServiceError{Service: c.service, Err: err}
+	failure := &cloud.Error{Service: c.service, Err: err}
 	var refused *refusal
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -132,7 +132,7 @@ func (c *call) byStatus(status int) rule {
 	case http.StatusTooManyRequests:
 		return rule{throttled: true}
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return rule{kind: handler.OperatorFault, hint: c.denied}
+		return rule{kind: cloud.OperatorFault, hint: c.denied}
 	}
 	return rule{}
 }

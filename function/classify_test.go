@@ -17,20 +17,20 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"increment-backup-download/function"
-	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 const (
-	transient = handler.Transient
-	permanent = handler.Permanent
-	fault     = handler.OperatorFault
+	transient = cloud.Transient
+	permanent = cloud.Permanent
+	fault     = cloud.OperatorFault
 )
 
 func bare(err error) error { return err }
 
 // verdict is what a failure means.
 type verdict struct {
-	kind      handler.Kind
+	kind      cloud.Kind
 	throttled bool
 	unknown   bool // Unrecognized
 	code      string
@@ -79,7 +79,7 @@ func failures() map[string]struct {
 		"cut off":            {failed(io.ErrUnexpectedEOF), verdict{code: "NoAnswer"}},
 		"a syntax error":     {failed(&json.SyntaxError{}), verdict{code: "NoAnswer"}},
 		"an unknown error":   {failed(errors.New("unknown")), verdict{code: "NoAnswer"}},
-		"already classified": {failed(&handler.ServiceError{Kind: permanent, Code: "X"}), verdict{permanent, false, false, "X"}},
+		"already classified": {failed(&cloud.Error{Kind: permanent, Code: "X"}), verdict{permanent, false, false, "X"}},
 	}
 }
 
@@ -106,7 +106,7 @@ func TestClassify_FailuresOfBothServices(t *testing.T) {
 // kinds are the codes of a table, and what each means.
 type kinds map[string]struct {
 	status    int
-	kind      handler.Kind
+	kind      cloud.Kind
 	throttled bool
 }
 

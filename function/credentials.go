@@ -4,9 +4,9 @@ import (
 	"context"
 	"strings"
 
-	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
+	"increment-backup-download/handler/cloud"
 
-	"increment-backup-download/handler"
+	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
 )
 
 // accessKey is a set of credentials. It is held by pointer: package fmt, which does
@@ -48,8 +48,8 @@ func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
 	if fallback.complete() {
 		return fallback, nil
 	}
-	return nil, &handler.ServiceError{
-		Kind:    handler.OperatorFault,
+	return nil, &cloud.Error{
+		Kind:    cloud.OperatorFault,
 		Service: "Function Compute",
 		Code:    "NoCredentials",
 		Message: "the invocation came without credentials: give the function a role (s.yaml: role)",

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/function"
-	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 	"increment-backup-download/tests/standin"
 )
 
@@ -45,7 +45,7 @@ func TestCredentials_EachInvocationSignsWithItsOwn(t *testing.T) {
 	}
 	s.keys.Remove(first.ID)
 	_, err := s.tasks.CreateTask(invocation(t, first), example)
-	assert.Equal(t, handler.OperatorFault, classified(t, err).Kind, "nothing is kept of an earlier invocation")
+	assert.Equal(t, cloud.OperatorFault, classified(t, err).Kind, "nothing is kept of an earlier invocation")
 }
 
 func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
@@ -63,7 +63,7 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, fallback, got, name)
 		_, err = function.AccessKeyOf(ctx, noKey)
-		assert.Equal(t, handler.OperatorFault, classified(t, err).Kind, name)
+		assert.Equal(t, cloud.OperatorFault, classified(t, err).Kind, name)
 	}
 	_, err = function.NewDBS("http://127.0.0.1:1", 1, noKey).CreateTask(t.Context(), example)
 	assert.Equal(t, "NoCredentials", classified(t, err).Code)

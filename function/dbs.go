@@ -12,6 +12,7 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/events/rawjson"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // dbsVersion is the API version of DBS with backup plans and incremental sets.
@@ -165,29 +166,29 @@ func dbsRules() []rule {
 		{code: "InternalError*"},
 		{code: "SignatureNonceUsed*"}, // the next attempt has another
 
-		{code: "InvalidTimeStamp*", kind: handler.OperatorFault, hint: clock},
-		{code: "InvalidAccessKeyId*", kind: handler.OperatorFault, hint: credentials},
-		{code: "MissingAccessKeyId*", kind: handler.OperatorFault, hint: credentials},
-		{code: "SignatureDoesNotMatch*", kind: handler.OperatorFault, hint: credentials},
-		{code: "IncompleteSignature*", kind: handler.OperatorFault, hint: credentials},
-		{code: "InvalidSecurityToken*", kind: handler.OperatorFault, hint: credentials},
-		{code: "MissingSecurityToken*", kind: handler.OperatorFault, hint: credentials},
-		{code: "MissingAuthorization*", kind: handler.OperatorFault, hint: credentials},
-		{code: "InvalidCredentials*", kind: handler.OperatorFault, hint: credentials},
-		{code: "Forbidden*", kind: handler.OperatorFault, hint: dbsDenied},
-		{code: "NoPermission*", kind: handler.OperatorFault, hint: dbsDenied},
-		{code: "Request.Forbidden*", kind: handler.OperatorFault, hint: dbsDenied},
-		{code: "InvalidApi.NotFound*", kind: handler.OperatorFault, hint: endpoint},
-		{code: "InvalidAction*", kind: handler.OperatorFault, hint: endpoint},
-		{code: "InvalidProduct.NotFound*", kind: handler.OperatorFault, hint: endpoint},
-		{code: "InvalidProtocol.NeedSsl*", kind: handler.OperatorFault, hint: endpoint},
-		{code: "InvalidVersion*", kind: handler.OperatorFault, hint: endpoint},
+		{code: "InvalidTimeStamp*", kind: cloud.OperatorFault, hint: clock},
+		{code: "InvalidAccessKeyId*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "MissingAccessKeyId*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "SignatureDoesNotMatch*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "IncompleteSignature*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "InvalidSecurityToken*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "MissingSecurityToken*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "MissingAuthorization*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "InvalidCredentials*", kind: cloud.OperatorFault, hint: credentials},
+		{code: "Forbidden*", kind: cloud.OperatorFault, hint: dbsDenied},
+		{code: "NoPermission*", kind: cloud.OperatorFault, hint: dbsDenied},
+		{code: "Request.Forbidden*", kind: cloud.OperatorFault, hint: dbsDenied},
+		{code: "InvalidApi.NotFound*", kind: cloud.OperatorFault, hint: endpoint},
+		{code: "InvalidAction*", kind: cloud.OperatorFault, hint: endpoint},
+		{code: "InvalidProduct.NotFound*", kind: cloud.OperatorFault, hint: endpoint},
+		{code: "InvalidProtocol.NeedSsl*", kind: cloud.OperatorFault, hint: endpoint},
+		{code: "InvalidVersion*", kind: cloud.OperatorFault, hint: endpoint},
 
-		{code: "Param.NotFound*", kind: handler.Permanent},
-		{code: "InvalidParameter*", kind: handler.Permanent},
-		{code: "Missing*", kind: handler.Permanent},
-		{code: "IdempotentParameterMismatch*", kind: handler.Permanent},
-		{code: "InvalidJobId*", kind: handler.Permanent},
+		{code: "Param.NotFound*", kind: cloud.Permanent},
+		{code: "InvalidParameter*", kind: cloud.Permanent},
+		{code: "Missing*", kind: cloud.Permanent},
+		{code: "IdempotentParameterMismatch*", kind: cloud.Permanent},
+		{code: "InvalidJobId*", kind: cloud.Permanent},
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/function"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
 )
@@ -40,7 +41,7 @@ func TestDBS_SendsTheRequestUnderItsOwnNames(t *testing.T) {
 
 func TestDBS_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 	type want struct {
-		kind    handler.Kind
+		kind    cloud.Kind
 		code    string
 		status  int
 		tasks   int
@@ -87,14 +88,14 @@ func TestDBS_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 		request := events.Request{BackupSetID: "a", BackupSetName: "not-found", ClientToken: "t"}
 		_, err := s.tasks.CreateTask(invocation(t, s.key), request)
 		got := classified(t, err)
-		assert.Equal(t, handler.Permanent, got.Kind)
+		assert.Equal(t, cloud.Permanent, got.Kind)
 		assert.Equal(t, "Param.NotFound", got.Code)
 		assert.Equal(t, 400, got.HTTPStatusCode)
 		assert.NotEmpty(t, got.RequestID)
 	})
 	t.Run("nothing listens", func(t *testing.T) {
 		_, err := function.NewDBS("http://127.0.0.1:1", 1, noKey).CreateTask(invocation(t, standin.NewKey()), example)
-		assert.Equal(t, handler.Transient, classified(t, err).Kind)
+		assert.Equal(t, cloud.Transient, classified(t, err).Kind)
 		assert.NotContains(t, err.Error(), example.BackupSetName, "a URL with the query string")
 	})
 }
@@ -109,11 +110,11 @@ func TestDBS_BadCredentialsAreAnOperatorFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := s.tasks.CreateTask(invocation(t, key), example)
 			got := classified(t, err)
-			assert.Equal(t, handler.OperatorFault, got.Kind)
+			assert.Equal(t, cloud.OperatorFault, got.Kind)
 			assert.NotContains(t, err.Error(), key.Token)
 			assert.NotContains(t, err.Error(), "sign is")
 			answers := s.queue.Send(invocation(t, key), []string{"x"})
-			assert.Equal(t, handler.OperatorFault, classified(t, answers[0]).Kind)
+			assert.Equal(t, cloud.OperatorFault, classified(t, answers[0]).Kind)
 			assert.NotContains(t, answers[0].Error(), key.Token)
 		})
 	}
@@ -204,7 +205,7 @@ func TestReadTask(t *testing.T) {
 			"ErrMessage":"m","RequestId":"r"}`))
 		got := *classified(t, err)
 		got.Err = nil
-		assert.Equal(t, handler.ServiceError{Kind: permanent, Service: "DBS", Code: "InvalidParameter", Message: "m",
+		assert.Equal(t, cloud.Error{Kind: permanent, Service: "DBS", Code: "InvalidParameter", Message: "m",
 			HTTPStatusCode: 400, RequestID: "r"}, got)
 	})
 }

@@ -10,7 +10,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/function"
-	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
 	"increment-backup-download/tests/standin/mns"
@@ -62,9 +62,9 @@ var example = events.Request{BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-
 	ClientToken: "token ~1/+&="}
 
 // classified asserts that an error is classified, and returns it.
-func classified(t *testing.T, err error) *handler.ServiceError {
+func classified(t *testing.T, err error) *cloud.Error {
 	t.Helper()
-	var got *handler.ServiceError
+	var got *cloud.Error
 	require.ErrorAs(t, err, &got)
 	return got
 }

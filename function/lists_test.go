@@ -20,6 +20,7 @@ import (
 
 	"increment-backup-download/function"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
 )
@@ -138,7 +139,7 @@ func TestLists_ARefusedPermissionNamesTheAction(t *testing.T) {
 			require.NoError(t, list(invocation(t, s.key), s.tasks))
 			policy.Revoke("dbs:" + name)
 			got := classified(t, list(invocation(t, s.key), s.tasks))
-			assert.Equal(t, handler.OperatorFault, got.Kind)
+			assert.Equal(t, cloud.OperatorFault, got.Kind)
 			assert.Contains(t, got.Message, "allow dbs:"+name+" to the function's role")
 		})
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // mnsVersion is the version of the protocol.
@@ -67,7 +68,7 @@ func (q *mnsQueue) Send(ctx context.Context, bodies []string) []error {
 func (q *mnsQueue) TrySend(ctx context.Context) error {
 	err := q.send(ctx, []mns.MessageSendRequest{{MessageBody: "check", Priority: 0}})[0]
 	if err == nil {
-		err = &handler.ServiceError{Kind: handler.OperatorFault, Service: "MNS", Code: "Accepted",
+		err = &cloud.Error{Kind: cloud.OperatorFault, Service: "MNS", Code: "Accepted",
 			Message: "MNS accepted a message that it must refuse: queue " + q.name + " has a message \"check\" now"}
 	}
 	return err
@@ -299,21 +300,21 @@ func mnsRules() []rule {
 		{code: "ServiceUnavailable*"},
 		{code: "InvalidDegist"}, // sic; the body was changed on the way
 
-		{code: "TimeExpired", kind: handler.OperatorFault, hint: clock},
-		{code: "QueueNotExist", kind: handler.OperatorFault, hint: missing},
-		{code: "AccessDenied", kind: handler.OperatorFault, hint: mnsDenied},
-		{code: "InvalidAccessKeyId", kind: handler.OperatorFault, hint: credentials},
-		{code: "SignatureDoesNotMatch", kind: handler.OperatorFault, hint: credentials},
-		{code: "InvalidAuthorizationHeader", kind: handler.OperatorFault, hint: credentials},
-		{code: "MissingAuthorizationHeader", kind: handler.OperatorFault, hint: credentials},
-		{code: "InvalidDateHeader", kind: handler.OperatorFault, hint: credentials},
-		{code: "MissingDateHeader", kind: handler.OperatorFault, hint: credentials},
-		{code: "InvalidRequestURL", kind: handler.OperatorFault, hint: address},
-		{code: "InvalidQueueName", kind: handler.OperatorFault, hint: address},
-		{code: "QueueNameLengthError", kind: handler.OperatorFault, hint: address},
+		{code: "TimeExpired", kind: cloud.OperatorFault, hint: clock},
+		{code: "QueueNotExist", kind: cloud.OperatorFault, hint: missing},
+		{code: "AccessDenied", kind: cloud.OperatorFault, hint: mnsDenied},
+		{code: "InvalidAccessKeyId", kind: cloud.OperatorFault, hint: credentials},
+		{code: "SignatureDoesNotMatch", kind: cloud.OperatorFault, hint: credentials},
+		{code: "InvalidAuthorizationHeader", kind: cloud.OperatorFault, hint: credentials},
+		{code: "MissingAuthorizationHeader", kind: cloud.OperatorFault, hint: credentials},
+		{code: "InvalidDateHeader", kind: cloud.OperatorFault, hint: credentials},
+		{code: "MissingDateHeader", kind: cloud.OperatorFault, hint: credentials},
+		{code: "InvalidRequestURL", kind: cloud.OperatorFault, hint: address},
+		{code: "InvalidQueueName", kind: cloud.OperatorFault, hint: address},
+		{code: "QueueNameLengthError", kind: cloud.OperatorFault, hint: address},
 
-		{code: "InvalidArgument", kind: handler.Permanent},
-		{code: "MalformedXML", kind: handler.Permanent},
-		{code: "InvalidQueryString", kind: handler.Permanent},
+		{code: "InvalidArgument", kind: cloud.Permanent},
+		{code: "MalformedXML", kind: cloud.Permanent},
+		{code: "InvalidQueryString", kind: cloud.Permanent},
 	}
 }

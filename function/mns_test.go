@@ -18,6 +18,7 @@ import (
 
 	"increment-backup-download/function"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/mns"
 )
@@ -50,13 +51,13 @@ func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 	})
 	t.Run("and refuses one above", func(t *testing.T) {
 		answer := s.queue.Send(invocation(t, s.key), []string{strings.Repeat("x", 65537)})[0]
-		assert.Equal(t, handler.Permanent, classified(t, answer).Kind)
+		assert.Equal(t, cloud.Permanent, classified(t, answer).Kind)
 	})
 }
 
 func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 	type want struct {
-		kind      handler.Kind
+		kind      cloud.Kind
 		code      string
 		throttled bool
 		unknown   bool
@@ -114,7 +115,7 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 		s := start(t)
 		nowhere := function.NewQueue(s.mnsServer.URL, "nowhere", noKey)
 		got := classified(t, nowhere.Send(invocation(t, s.key), []string{"x"})[0])
-		assert.Equal(t, handler.OperatorFault, got.Kind)
+		assert.Equal(t, cloud.OperatorFault, got.Kind)
 		assert.Contains(t, got.Message, "nowhere")
 	})
 }
@@ -122,17 +123,17 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 func TestQueue_TrySendIsRefusedForItsParameter(t *testing.T) {
 	s := start(t)
 	got := classified(t, s.queue.TrySend(invocation(t, s.key)))
-	assert.Equal(t, handler.Permanent, got.Kind)
+	assert.Equal(t, cloud.Permanent, got.Kind)
 	assert.Equal(t, "InvalidArgument", got.Code)
 	assert.Empty(t, s.mns.Messages("results"), "nothing is sent")
 
 	nowhere := function.NewQueue(s.mnsServer.URL, "nowhere", noKey)
-	assert.Equal(t, handler.OperatorFault, classified(t, nowhere.TrySend(invocation(t, s.key))).Kind)
+	assert.Equal(t, cloud.OperatorFault, classified(t, nowhere.TrySend(invocation(t, s.key))).Kind)
 
 	denied := standin.Always(standin.Fault{Kind: standin.Refuse, Status: 403, Code: "AccessDenied"})
 	s.mnsFaults.SetPlan(denied)
 	got = classified(t, s.queue.TrySend(invocation(t, s.key)))
-	assert.Equal(t, handler.OperatorFault, got.Kind)
+	assert.Equal(t, cloud.OperatorFault, got.Kind)
 	assert.Contains(t, got.Message, "allow mns:SendMessage and mns:BatchSendMessage on queue results")
 
 	t.Run("and never returns nil", func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // hang blocks until ctx ends, as a call to a service that does not answer.
@@ -78,7 +79,7 @@ func TestHandler_BoundsTheErrorText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deploy(nil)
 		d.dbs.before = func(context.Context, events.Request) error {
-			return &handler.ServiceError{Service: "DBS", Code: strings.Repeat("C", 5000), Message: strings.Repeat("中", 5000)}
+			return &cloud.Error{Service: "DBS", Code: strings.Repeat("C", 5000), Message: strings.Repeat("中", 5000)}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -94,7 +95,7 @@ func TestHandler_NamesTheEventsThatAServiceAnsweredForFirst(t *testing.T) {
 		d := deploy(func(c *handler.Config) { c.Concurrency = 2 })
 		d.dbs.before = func(ctx context.Context, _ events.Request) error {
 			<-ctx.Done()
-			return &handler.ServiceError{Service: "DBS", Code: "Timeout", Message: "no answer from dbs within 7s", Err: context.Cause(ctx)}
+			return &cloud.Error{Service: "DBS", Code: "Timeout", Message: "no answer from dbs within 7s", Err: context.Cause(ctx)}
 		}
 		_, err := d.handle(t, 10*time.Second, batch(items(40)...))
 		var redelivery *handler.RedeliveryError

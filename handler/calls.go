@@ -2,10 +2,11 @@ package handler
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"increment-backup-download/handler/cloud"
 )
 
 // callLog counts the attempts of an invocation, and logs its repeats. It is safe
@@ -24,16 +25,6 @@ func (l *callLog) repeat(text string, made int, wait time.Duration, err error, w
 	}
 	l.log.LogAttrs(ctx, slog.LevelDebug, text, append(what, slog.Int("attempts", made),
 		slog.Int64("waitMs", wait.Milliseconds()), slog.String("error", err.Error()))...)
-}
-
-// serviceErrorOf returns the *ServiceError in err, or, if no adapter has
-// classified err, one that says nothing: transient.
-func serviceErrorOf(err error) *ServiceError {
-	var service *ServiceError
-	if errors.As(err, &service) {
-		return service
-	}
-	return &ServiceError{Err: err}
 }
 
 // caller makes the calls to DBS of one invocation: each attempt paced, within its
@@ -59,7 +50,7 @@ func (c *caller) attempt(state *attempts, call func(context.Context) error, what
 		c.pacer.succeeded()
 		return 0, false, nil
 	}
-	if service := serviceErrorOf(err); service.Throttled {
+	if service := cloud.ErrorOf(err); service.Throttled {
 		c.log.throttled.Add(1)
 		c.pacer.throttled(started, service.RetryAfter)
 	}

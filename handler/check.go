@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
 
 // CheckReport is what a check of the deployment answers.
@@ -114,7 +115,7 @@ func (h *Handler) dbsChecks() []check {
 		try: func(ctx context.Context) error {
 			task, err := h.ports.Tasks.CreateTask(ctx, events.Request{})
 			if err == nil {
-				err = &ServiceError{Kind: OperatorFault, Service: "DBS", Code: "Accepted",
+				err = &cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "Accepted",
 					Message: "DBS created task " + task.ID + " for a request without parameters"}
 			}
 			return err
@@ -155,18 +156,18 @@ func (h *Handler) dbsChecks() []check {
 // but for a plan that DBS should know.
 func judgeDBS(action, plan string) func(error) CheckResult {
 	return func(err error) CheckResult {
-		service := serviceErrorOf(err)
+		service := cloud.ErrorOf(err)
 		switch {
 		case err == nil:
 			return CheckResult{Result: CheckOK, Detail: "DBS answered with a page of the list"}
-		case kindOf(err) == Permanent && plan == "":
+		case cloud.KindOf(err) == cloud.Permanent && plan == "":
 			return CheckResult{Result: CheckOK, Detail: "DBS refused a request for its missing parameters, as it must, " +
 				"and not for a missing permission: " + err.Error()}
-		case kindOf(err) == Permanent:
+		case cloud.KindOf(err) == cloud.Permanent:
 			return failedCheck(err, "correct "+plan+" in BACKUP_PLAN_IDS: this account has no such backup plan in this region")
-		case kindOf(err) == OperatorFault && service.HTTPStatusCode == forbidden:
+		case cloud.KindOf(err) == cloud.OperatorFault && service.HTTPStatusCode == forbidden:
 			return failedCheck(err, "allow "+action+" in the policy of the function's role")
-		case kindOf(err) == OperatorFault:
+		case cloud.KindOf(err) == cloud.OperatorFault:
 			return failedCheck(err, "fix what DBS says: the credentials, the clock or DBS_ENDPOINT")
 		case service.Unrecognized:
 			return CheckResult{Result: CheckUnproven, Detail: "DBS refused the request with an unknown code: " + err.Error()}
@@ -203,7 +204,7 @@ func (h *Handler) queueChecks() []check {
 				switch {
 				case err == nil:
 					return CheckResult{Result: CheckOK, Detail: "the queue exists"}
-				case !q.attributes && kindOf(err) == OperatorFault && serviceErrorOf(err).HTTPStatusCode == forbidden:
+				case !q.attributes && cloud.KindOf(err) == cloud.OperatorFault && cloud.ErrorOf(err).HTTPStatusCode == forbidden:
 					return CheckResult{Result: CheckUnproven, Detail: "the role may not read the attributes of this queue, " +
 						"which only this check needs: " + err.Error()}
 				}
@@ -214,7 +215,7 @@ func (h *Handler) queueChecks() []check {
 			once: true,
 			try:  queue.TrySend,
 			judge: func(err error) CheckResult {
-				if kindOf(err) == Permanent {
+				if cloud.KindOf(err) == cloud.Permanent {
 					return CheckResult{Result: CheckUnproven, Detail: "MNS refused a message for its parameter, as it must. " +
 						"Whether it looks at the permission first is not documented, so only a real message proves it: " + err.Error()}
 				}
@@ -231,9 +232,9 @@ func judgeQueue(action, setting string, err error) CheckResult {
 		err = errors.New("the queue took a message that it must refuse")
 	}
 	switch {
-	case kindOf(err) == OperatorFault && serviceErrorOf(err).HTTPStatusCode == forbidden:
+	case cloud.KindOf(err) == cloud.OperatorFault && cloud.ErrorOf(err).HTTPStatusCode == forbidden:
 		return failedCheck(err, "allow "+action+" on the queue that "+setting+" names, in the policy of the function's role")
-	case kindOf(err) != Transient:
+	case cloud.KindOf(err) != cloud.Transient:
 		return failedCheck(err, "fix what MNS says: create the queue that "+setting+" names, or correct "+setting+
 			", MNS_ENDPOINT or the credentials")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // refusing is a deployment in which everything works: DBS and MNS refuse what a
@@ -31,13 +32,13 @@ func refusing(change func(*handler.Config)) *discovery {
 		return nil
 	}
 	for _, queue := range []*fakeSource{d.source, d.results, d.deadLetters} {
-		queue.try = mnsError(handler.Permanent, "InvalidArgument", 400)
+		queue.try = mnsError(cloud.Permanent, "InvalidArgument", 400)
 	}
 	return d
 }
 
-func mnsError(kind handler.Kind, code string, status int) error {
-	return &handler.ServiceError{Kind: kind, Service: "MNS", Code: code, HTTPStatusCode: status}
+func mnsError(kind cloud.Kind, code string, status int) error {
+	return &cloud.Error{Kind: kind, Service: "MNS", Code: code, HTTPStatusCode: status}
 }
 
 // outcomes returns the results of a check by name.
@@ -118,12 +119,12 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 		fix     string
 	}{
 		"creation forbidden": {create(forbidden), creation, handler.CheckFailed, "Forbidden.RAM", "allow dbs:CreateIncrementBackupSetDownload"},
-		"wrong credentials": {create(&handler.ServiceError{
-			Kind: handler.OperatorFault, Service: "DBS", Code: "InvalidAccessKeyId.NotFound", HTTPStatusCode: 404}),
+		"wrong credentials": {create(&cloud.Error{
+			Kind: cloud.OperatorFault, Service: "DBS", Code: "InvalidAccessKeyId.NotFound", HTTPStatusCode: 404}),
 			creation, handler.CheckFailed, "InvalidAccessKeyId", "credentials"},
 		"DBS out of reach":   {create(transient("NoAnswer")), creation, handler.CheckFailed, "NoAnswer", "DBS_ENDPOINT"},
 		"a task was created": {create(nil), creation, handler.CheckFailed, "task-1", "fix"},
-		"a code that is unknown": {create(&handler.ServiceError{Service: "DBS", Code: "New", HTTPStatusCode: 400, Unrecognized: true}),
+		"a code that is unknown": {create(&cloud.Error{Service: "DBS", Code: "New", HTTPStatusCode: 400, Unrecognized: true}),
 			creation, handler.CheckUnproven, "New", ""},
 		"sets forbidden": {list(listSets, forbidden),
 			"dbs:DescribeIncrementBackupList of " + planA, handler.CheckFailed, "Forbidden.RAM", "allow dbs:DescribeIncrementBackupList"},
@@ -131,19 +132,19 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 			"dbs:DescribeBackupSetDownloadTaskList of " + planA, handler.CheckFailed, "Forbidden.RAM", "allow dbs:DescribeBackupSetDownloadTaskList"},
 		"an unknown plan": {list(listSets, permanent("InvalidParameterValid")),
 			"dbs:DescribeIncrementBackupList of " + planA, handler.CheckFailed, "InvalidParameterValid", planA + " in BACKUP_PLAN_IDS"},
-		"sending forbidden": {func(d *discovery) { d.results.try = mnsError(handler.OperatorFault, "AccessDenied", 403) },
+		"sending forbidden": {func(d *discovery) { d.results.try = mnsError(cloud.OperatorFault, "AccessDenied", 403) },
 			"mns:SendMessage to RESULT_QUEUE", handler.CheckFailed, "AccessDenied",
 			"allow mns:SendMessage and mns:BatchSendMessage on the queue that RESULT_QUEUE names"},
-		"no such queue": {func(d *discovery) { d.deadLetters.try = mnsError(handler.OperatorFault, "QueueNotExist", 404) },
+		"no such queue": {func(d *discovery) { d.deadLetters.try = mnsError(cloud.OperatorFault, "QueueNotExist", 404) },
 			"mns:SendMessage to DEAD_LETTER_QUEUE", handler.CheckFailed, "QueueNotExist",
 			"create the queue that DEAD_LETTER_QUEUE names"},
 		"MNS out of reach": {func(d *discovery) { d.source.try = transient("NoAnswer") },
 			"mns:SendMessage to SOURCE_QUEUE", handler.CheckFailed, "NoAnswer", "MNS_ENDPOINT"},
 		"depth forbidden": {func(d *discovery) {
-			d.source.depth = func(context.Context) error { return mnsError(handler.OperatorFault, "AccessDenied", 403) }
+			d.source.depth = func(context.Context) error { return mnsError(cloud.OperatorFault, "AccessDenied", 403) }
 		}, "mns:GetQueueAttributes of SOURCE_QUEUE", handler.CheckFailed, "AccessDenied", "allow mns:GetQueueAttributes"},
 		"depth forbidden where it is not needed": {func(d *discovery) {
-			d.results.depth = func(context.Context) error { return mnsError(handler.OperatorFault, "AccessDenied", 403) }
+			d.results.depth = func(context.Context) error { return mnsError(cloud.OperatorFault, "AccessDenied", 403) }
 		}, "mns:GetQueueAttributes of RESULT_QUEUE", handler.CheckUnproven, "only this check needs", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

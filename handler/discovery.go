@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
 
 // Discovery is what a discovery run answers.
@@ -80,8 +81,8 @@ func (f DiscoveryFailure) text() string {
 	case operationAnnounce:
 		action = "mns:SendMessage and mns:BatchSendMessage"
 	}
-	service := serviceErrorOf(f.Err)
-	denied := service.Kind == OperatorFault && service.HTTPStatusCode == forbidden
+	service := cloud.ErrorOf(f.Err)
+	denied := service.Kind == cloud.OperatorFault && service.HTTPStatusCode == forbidden
 	if denied && !strings.Contains(service.Message, action) {
 		allow = "allow the function's role " + action + ": "
 	}

@@ -17,6 +17,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // scene is what a generated DBS holds, and what is done to the calls.
@@ -192,7 +193,7 @@ func (st *stage) beforeList(ctx context.Context, call listCall) error {
 		<-ctx.Done()
 		return ctx.Err()
 	case "throttle":
-		return &handler.ServiceError{Service: "DBS", Code: "Throttling", HTTPStatusCode: 429, Throttled: true, RetryAfter: time.Second}
+		return &cloud.Error{Service: "DBS", Code: "Throttling", HTTPStatusCode: 429, Throttled: true, RetryAfter: time.Second}
 	case "forbid":
 		return operatorFault("Request.Forbidden")
 	case "no list":

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
 
 // planRun is a discovery run in one backup plan.
@@ -202,7 +203,7 @@ func (a *announcer) add(body string, set *listedSet) {
 		if a.failure == nil {
 			a.failure = err
 		}
-		a.stopped = a.stopped || kindOf(err) != Permanent
+		a.stopped = a.stopped || cloud.KindOf(err) != cloud.Permanent
 	}})
 }
 
@@ -310,14 +311,14 @@ func (p *planRun) warnOfSets(text string, sets []setKey, count int) {
 // well unless a person does something.
 func (p *planRun) logFailure(text string, failure *DiscoveryFailure) {
 	level := slog.LevelWarn
-	if kindOf(failure.Err) != Transient {
+	if cloud.KindOf(failure.Err) != cloud.Transient {
 		level = slog.LevelError
 	}
 	attributes := []slog.Attr{
 		slog.String("backupPlanId", failure.BackupPlanID),
 		slog.String("operation", failure.Operation),
 	}
-	var service *ServiceError
+	var service *cloud.Error
 	if errors.As(failure.Err, &service) {
 		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))
 	}

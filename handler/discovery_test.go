@@ -19,6 +19,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 func TestDiscover_AnnouncesWhatHasNoTask(t *testing.T) {
@@ -684,7 +685,7 @@ func TestDiscover_AnnouncesNothingIfTheDepthCannotBeHad(t *testing.T) {
 		err      error
 		contains string
 	}{
-		"forbidden":    {mnsError(handler.OperatorFault, "AccessDenied", 403), "mns:GetQueueAttributes"},
+		"forbidden":    {mnsError(cloud.OperatorFault, "AccessDenied", 403), "mns:GetQueueAttributes"},
 		"out of order": {transient("InternalServerError"), "InternalServerError"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -743,7 +744,7 @@ func TestDiscover_ASourceQueueThatRefusesFailsTheRun(t *testing.T) {
 		level     string
 	}{
 		"forbidden": {before: func(context.Context) error {
-			return mnsError(handler.OperatorFault, "AccessDenied", 403)
+			return mnsError(cloud.OperatorFault, "AccessDenied", 403)
 		}, contains: []string{"BatchSendMessage", "mns:SendMessage", "AccessDenied"}, level: "ERROR"},
 		"out of order": {before: func(context.Context) error { return transient("InternalServerError") },
 			contains: []string{"InternalServerError"}, level: "WARN"},
@@ -1134,7 +1135,7 @@ func TestDiscover_RepeatsCallsThatFailForNow(t *testing.T) {
 			case 0:
 				return errors.New("unexpected EOF")
 			case 1:
-				return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", HTTPStatusCode: 429, Throttled: true}
+				return &cloud.Error{Service: "DBS", Code: "Throttling.User", HTTPStatusCode: 429, Throttled: true}
 			}
 			return nil
 		}

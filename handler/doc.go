@@ -21,8 +21,8 @@
 //
 // # Outcomes
 //
-// What DBS or MNS answers comes back from the [Ports] as a [*ServiceError] of a
-// [Kind]. Transient failures, and all that are unknown, are tried again with
+// What DBS or MNS answers comes back from the [Ports] as a [*cloud.Error] of a
+// [cloud.Kind]. Transient failures, and all that are unknown, are tried again with
 // backoff inside the invocation's time budget. Permanent ones end the event: its
 // body goes to the dead-letter queue, then a TaskFailed result to the result
 // queue. An operator fault stops the invocation early.

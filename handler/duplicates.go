@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
 
 // duplicates knows the events of one batch that belong together: repeats of one
@@ -109,7 +110,7 @@ func (b *duplicates) join(d *delivery) (*call, step) {
 		return c, stepWait
 	case c != nil && c.failure == nil:
 		return c, stepConflict
-	case c != nil && kindOf(c.failure) != Permanent:
+	case c != nil && cloud.KindOf(c.failure) != cloud.Permanent:
 		return c, stepOpen
 	}
 	c = &call{request: d.event.Request, waiting: []*delivery{d}}

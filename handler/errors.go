@@ -5,76 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
-
-// Kind says what a failure means for the event it is about.
-type Kind int
-
-// The kinds. The zero value is Transient, so that whatever is not known leads to
-// another try and never to a lost event.
-const (
-	// Transient: the same call may succeed later.
-	Transient Kind = iota
-	// Permanent: the request itself is wrong and can never succeed.
-	Permanent
-	// OperatorFault: no call can succeed until somebody fixes the deployment.
-	OperatorFault
-)
-
-func (k Kind) String() string {
-	switch k {
-	case Permanent:
-		return "permanent"
-	case OperatorFault:
-		return "operator fault"
-	}
-	return "transient"
-}
-
-// ServiceError is a failed call to a service, classified by the adapter that made
-// it. It holds no credential and no signature: adapters see to that.
-type ServiceError struct {
-	Kind           Kind
-	Service        string        // DBS or MNS
-	Code           string        // the service's error code, or the adapter's word for a failure without one
-	Message        string        // the service's message, or what happened
-	HTTPStatusCode int           // 0 if there was no answer
-	RequestID      string        // the service's RequestId, if it answered with one
-	Throttled      bool          // the service asks to be called less often
-	RetryAfter     time.Duration // the wait that a throttled answer asks for; 0 if it gave none
-	Unrecognized   bool          // a refusal in the service's own form, with a code that no table has
-	Err            error         // the cause, for errors.Is; never printed
-}
-
-func (e *ServiceError) Error() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", e.Service, events.Truncate(e.Code, events.MaxAnswerID))
-	if e.HTTPStatusCode != 0 {
-		fmt.Fprintf(&s, " (HTTP %d)", e.HTTPStatusCode)
-	}
-	if e.Message != "" {
-		fmt.Fprintf(&s, ": %s", events.Truncate(e.Message, 300))
-	}
-	if e.RequestID != "" {
-		fmt.Fprintf(&s, " [RequestId %s]", events.Truncate(e.RequestID, 64))
-	}
-	return s.String()
-}
-
-func (e *ServiceError) Unwrap() error { return e.Err }
-
-// kindOf returns the kind of an error from a port, wrapped or bare. What no
-// adapter has classified is transient.
-func kindOf(err error) Kind {
-	var service *ServiceError
-	if errors.As(err, &service) {
-		return service.Kind
-	}
-	return Transient
-}
 
 // openEvents says which events of an invocation are open, and why. It is bounded:
 // it keeps the first few, and counts the rest.
@@ -100,7 +34,7 @@ const (
 func (o *openEvents) add(event events.Event, reason error) {
 	o.count++
 	at := len(o.first)
-	if serviceErrorOf(reason).Code != "" && o.answered < maxNamed {
+	if cloud.ErrorOf(reason).Code != "" && o.answered < maxNamed {
 		at = o.answered // it says more than that there was no time to try
 		o.answered++
 	}
@@ -155,7 +89,7 @@ func (e *RedeliveryError) Unwrap() error {
 // OperatorFaultError fails an invocation that no redelivery can finish until
 // somebody fixes a permission, a credential, a queue or a setting.
 type OperatorFaultError struct {
-	Fault error // the first fault, a *ServiceError
+	Fault error // the first fault, a *cloud.Error
 	open  openEvents
 }
 

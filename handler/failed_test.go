@@ -12,6 +12,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 func TestHandler_DeadLettersWhatCanNeverSucceed(t *testing.T) {
@@ -93,7 +94,7 @@ func TestHandler_BoundsWhatAServiceSays(t *testing.T) {
 	d := deploy(nil)
 	long := strings.Repeat("x", 500_000)
 	d.dbs.before = func(context.Context, events.Request) error {
-		return &handler.ServiceError{Service: "DBS", Kind: handler.Permanent, Code: long, Message: long, RequestID: long}
+		return &cloud.Error{Service: "DBS", Kind: cloud.Permanent, Code: long, Message: long, RequestID: long}
 	}
 	summary, err := d.Handle(t.Context(), "", batch(items(20)...))
 	require.NoError(t, err)
@@ -106,7 +107,7 @@ func TestHandler_BoundsWhatAServiceSays(t *testing.T) {
 func TestHandler_RefusedForGoodByTheQueueStaysOpen(t *testing.T) {
 	d := deploy(nil)
 	d.deadLetters.refuse = func(string) error {
-		return &handler.ServiceError{Service: "MNS", Kind: handler.Permanent, Code: "InvalidArgument", Message: "too large"}
+		return &cloud.Error{Service: "MNS", Kind: cloud.Permanent, Code: "InvalidArgument", Message: "too large"}
 	}
 	_, err := d.Handle(t.Context(), "", batch("rubbish"))
 	var redelivery *handler.RedeliveryError
@@ -130,7 +131,7 @@ func TestHandler_AMessageWithoutAnIDIsDeadLetteredEachTimeItFails(t *testing.T) 
 func TestHandler_SaysThatABodyWasTooLargeHoweverMuchDBSSays(t *testing.T) {
 	d := deploy(nil)
 	d.dbs.before = func(context.Context, events.Request) error {
-		return &handler.ServiceError{Kind: handler.Permanent, Code: "Param.NotFound", Message: strings.Repeat("x", 5000)}
+		return &cloud.Error{Kind: cloud.Permanent, Code: "Param.NotFound", Message: strings.Repeat("x", 5000)}
 	}
 	_, err := d.Handle(t.Context(), "", batch(strings.Replace(item(1), "{", "{"+strings.Repeat(" ", 65_537), 1)))
 	require.NoError(t, err)

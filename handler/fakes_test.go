@@ -16,6 +16,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // fakeDBS behaves as DBS does: one token, one task, for ever.
@@ -129,15 +130,15 @@ func (f *fakeQueue) results(t testing.TB) map[string]events.Result {
 }
 
 func transient(code string) error {
-	return &handler.ServiceError{Service: "DBS", Kind: handler.Transient, Code: code, HTTPStatusCode: 503}
+	return &cloud.Error{Service: "DBS", Kind: cloud.Transient, Code: code, HTTPStatusCode: 503}
 }
 
 func permanent(code string) error {
-	return &handler.ServiceError{Service: "DBS", Kind: handler.Permanent, Code: code, Message: "it is wrong", HTTPStatusCode: 400, RequestID: "R-1"}
+	return &cloud.Error{Service: "DBS", Kind: cloud.Permanent, Code: code, Message: "it is wrong", HTTPStatusCode: 400, RequestID: "R-1"}
 }
 
 func operatorFault(code string) error {
-	return &handler.ServiceError{Service: "DBS", Kind: handler.OperatorFault, Code: code, Message: "fix it", HTTPStatusCode: 403}
+	return &cloud.Error{Service: "DBS", Kind: cloud.OperatorFault, Code: code, Message: "fix it", HTTPStatusCode: 403}
 }
 
 // deployment is a handler with fakes around it.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
 
 // Targets names where the function would send what; a dry run answers with it.
@@ -148,7 +149,7 @@ func logInvocation(log *slog.Logger, err error, attributes []slog.Attr) {
 	case err != nil:
 		level, text = slog.LevelWarn, "events left open for redelivery"
 	}
-	if service := serviceErrorOf(err); service.Code != "" {
+	if service := cloud.ErrorOf(err); service.Code != "" {
 		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
 
 // invocation handles the events of one payload: the calling goroutine decodes
@@ -113,7 +114,7 @@ func (in *invocation) join(d *delivery) *call {
 			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID, or a ClientToken, of its own"})
 	case stepOpen:
 		data := events.NewResultData(d.event)
-		data.ErrCode = events.Truncate(serviceErrorOf(c.failure).Code, events.MaxAnswerID)
+		data.ErrCode = events.Truncate(cloud.ErrorOf(c.failure).Code, events.MaxAnswerID)
 		in.end(end{delivery: d, data: data}.leftOpen(
 			fmt.Errorf("another event of the batch has the same ClientToken and a different request, and is open: %w", c.failure)))
 	case stepWait:
@@ -151,7 +152,7 @@ func (in *invocation) abandon(c *call, reason error) {
 
 // answered settles the events that wait for a call.
 func (in *invocation) answered(c *call, task Task, failure error) {
-	if kindOf(failure) == OperatorFault {
+	if cloud.KindOf(failure) == cloud.OperatorFault {
 		in.stop(failure)
 	}
 	waiting, rivals := in.duplicates.end(c, task, failure)
@@ -171,13 +172,13 @@ func (in *invocation) settle(c *call, d *delivery) {
 	if !c.started.IsZero() {
 		e.took = time.Since(c.started)
 	}
-	service := serviceErrorOf(c.failure)
+	service := cloud.ErrorOf(c.failure)
 	switch {
 	case c.failure == nil:
 		e.outcome, e.text = outcomeCreated, "task created"
 		e.data.BackupSetDownloadTaskID, e.data.RequestID = c.task.ID, c.task.RequestID
 		in.publish(e)
-	case service.Kind == Permanent:
+	case service.Kind == cloud.Permanent:
 		e.outcome, e.text = outcomeFailed, "event failed"
 		e.data.ErrCode, e.data.ErrMessage = service.Code, cmp.Or(service.Message, service.Code)
 		e.data.HTTPStatusCode, e.data.RequestID = service.HTTPStatusCode, service.RequestID
@@ -221,7 +222,7 @@ func (in *invocation) fail(e end) {
 				in.handler.deadLettered.put(e.message, outcomeData{})
 			}
 			in.publish(e)
-		case kindOf(err) == Permanent && len(e.event.Body) > maxEncodable:
+		case cloud.KindOf(err) == cloud.Permanent && len(e.event.Body) > maxEncodable:
 			in.publishUnkept(e)
 		default:
 			in.unpublished(e, "dead letter", err)
@@ -262,10 +263,10 @@ func (in *invocation) publish(e end) {
 
 // unpublished leaves an event open whose result or dead letter is not published.
 func (in *invocation) unpublished(e end, what string, err error) {
-	if kindOf(err) == OperatorFault {
+	if cloud.KindOf(err) == cloud.OperatorFault {
 		in.stop(err)
 	}
-	e.data.ErrCode = events.Truncate(serviceErrorOf(err).Code, events.MaxAnswerID)
+	e.data.ErrCode = events.Truncate(cloud.ErrorOf(err).Code, events.MaxAnswerID)
 	in.end(e.leftOpen(&unpublishedError{what: what, task: Task{ID: e.data.BackupSetDownloadTaskID, RequestID: e.data.RequestID}, err: err}))
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // Faults that last: nothing is held up, drowned or swallowed by them.
@@ -75,7 +76,7 @@ func TestHandler_AnUnrecognizedRefusalGetsThreeAttempts(t *testing.T) {
 		d := deploy(nil)
 		d.dbs.before = func(_ context.Context, request events.Request) error {
 			if request.ClientToken == "event-7" {
-				return &handler.ServiceError{Service: "DBS", Code: "Instance.Strange", HTTPStatusCode: 400, Unrecognized: true}
+				return &cloud.Error{Service: "DBS", Code: "Instance.Strange", HTTPStatusCode: 400, Unrecognized: true}
 			}
 			return nil
 		}
@@ -195,7 +196,7 @@ func TestHandler_APauseHoldsAfterTheRateLimitToo(t *testing.T) {
 			case throttled.IsZero():
 				time.Sleep(500 * time.Millisecond) // the others wait for their turn meanwhile
 				throttled = time.Now()
-				return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 5 * time.Second}
+				return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 5 * time.Second}
 			case time.Since(throttled) < 5*time.Second:
 				early++
 			}
@@ -212,7 +213,7 @@ func TestHandler_AWaitHintCountsOnlyBesideThrottling(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
 			d.dbs.before = func(context.Context, events.Request) error {
-				return &handler.ServiceError{Service: "DBS", Code: "ServiceUnavailable", HTTPStatusCode: 503, RetryAfter: hint}
+				return &cloud.Error{Service: "DBS", Code: "ServiceUnavailable", HTTPStatusCode: 503, RetryAfter: hint}
 			}
 			_, err := d.handle(t, 10*time.Second, batch(items(16)...))
 			require.Error(t, err)
@@ -229,7 +230,7 @@ func TestHandler_AWaitHintCountsOnlyBesideThrottling(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := deploy(nil)
 			d.dbs.before = func(context.Context, events.Request) error {
-				return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: time.Millisecond}
+				return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: time.Millisecond}
 			}
 			_, err := d.handle(t, 10*time.Second, batch(items(16)...))
 			require.Error(t, err)
@@ -345,7 +346,7 @@ func TestHandler_CountsThrottlingByMNS(t *testing.T) {
 		d.results.before = func(context.Context) error {
 			if first {
 				first = false
-				return &handler.ServiceError{Service: "MNS", Code: "QpsLimitExceeded", Throttled: true}
+				return &cloud.Error{Service: "MNS", Code: "QpsLimitExceeded", Throttled: true}
 			}
 			return nil
 		}

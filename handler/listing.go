@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"increment-backup-download/handler/cloud"
+
 	"golang.org/x/sync/semaphore"
 )
 
@@ -96,7 +98,7 @@ type planReader struct {
 }
 
 // errGivesWay ends a plan that hangs and holds the room that another waits for.
-var errGivesWay = &ServiceError{Service: "DBS", Code: "Timeout",
+var errGivesWay = &cloud.Error{Service: "DBS", Code: "Timeout",
 	Message: "calls for this backup plan hang, and others wait for the memory that its lists take"}
 
 // leave notes that the plan is read, or hangs: no other plan waits for it.
@@ -179,7 +181,7 @@ func (r *planReader) readPages(
 		return 0, err
 	}
 	if first.Elements < 0 || first.Pages < 0 || first.Pages > max(first.Elements, 1) {
-		return 0, &ServiceError{Service: "DBS", Code: "UnexpectedAnswer",
+		return 0, &cloud.Error{Service: "DBS", Code: "UnexpectedAnswer",
 			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
 	}
 	if err := hold.change(ctx, first.Elements); err != nil {
@@ -247,6 +249,6 @@ func (r *planReader) readTasks(ctx context.Context, sets *setList) (*taskList, e
 			return list, list.check()
 		}
 	}
-	return nil, &ServiceError{Service: "DBS", Code: "IncompleteList",
+	return nil, &cloud.Error{Service: "DBS", Code: "IncompleteList",
 		Message: fmt.Sprintf("%d of %d download tasks are listed, at the second attempt too", got, expected)}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/cloud"
 )
 
 // setState is what discovery makes of a backup set, as the answer and the log
@@ -308,7 +309,7 @@ func (l *taskList) add(page []DownloadTask) {
 // check returns an error if the tasks cannot be joined to sets at all.
 func (l *taskList) check() error {
 	if l.incremental > 0 && l.coded == 0 {
-		return &ServiceError{Kind: Permanent, Service: "DBS", Code: "UnexpectedTasks",
+		return &cloud.Error{Kind: cloud.Permanent, Service: "DBS", Code: "UnexpectedTasks",
 			Message: "no incremental download task has a BackupSetCode that differs from its BackupSetId, " +
 				"so that it is unknown which sets have a task"}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 // fate is what the services do to an event, call by call.
@@ -170,9 +171,9 @@ func (w *world) before(ctx context.Context, request events.Request) error {
 	case "unknown":
 		return errors.New("unclassified")
 	case "unrecognized":
-		return &handler.ServiceError{Service: "DBS", Code: "Strange", HTTPStatusCode: 400, Unrecognized: true}
+		return &cloud.Error{Service: "DBS", Code: "Strange", HTTPStatusCode: 400, Unrecognized: true}
 	case "throttled":
-		return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 30 * time.Millisecond}
+		return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 30 * time.Millisecond}
 	case "slow":
 		time.Sleep(time.Second)
 	case "hang":

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"increment-backup-download/handler/cloud"
 )
 
 // Limits of one BatchSendMessage request to MNS. See
@@ -116,7 +118,7 @@ func (o *outbox) repeat(batch []message) (alone []message) {
 		if len(again) == 0 {
 			return alone
 		}
-		if serviceErrorOf(err).Throttled {
+		if cloud.ErrorOf(err).Throttled {
 			o.log.throttled.Add(1)
 		}
 		wait, more := state.next(o.ctx, err)
@@ -168,19 +170,19 @@ func (o *outbox) send(state *attempts, batch []message) (again, alone []message,
 	for i, m := range batch {
 		err := answers[i]
 		switch {
-		case err == nil, kindOf(err) == Permanent && len(batch) == 1:
+		case err == nil, cloud.KindOf(err) == cloud.Permanent && len(batch) == 1:
 			m.done(err)
-		case kindOf(err) == Permanent:
+		case cloud.KindOf(err) == cloud.Permanent:
 			alone = append(alone, m)
 		default:
 			again = append(again, m)
 			// An operator fault outweighs the rest: sending again is of no use then.
-			if reason == nil || kindOf(err) == OperatorFault {
+			if reason == nil || cloud.KindOf(err) == cloud.OperatorFault {
 				reason = err
 			}
 		}
 	}
-	if kindOf(reason) == OperatorFault {
+	if cloud.KindOf(reason) == cloud.OperatorFault {
 		o.stop(reason)
 	}
 	return again, alone, reason

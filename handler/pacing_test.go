@@ -13,10 +13,11 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 func throttled(hint time.Duration) error {
-	return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: hint}
+	return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: hint}
 }
 
 func TestHandler_CallsThatAreThrottledTogetherPauseOnce(t *testing.T) {

@@ -31,7 +31,7 @@ type TaskCreator interface {
 	// CreateTask may be called again for the same request, and by many goroutines
 	// at once. The same ClientToken with the same parameters must return the ID of
 	// the same task. It must make one attempt, return soon after ctx ends, and
-	// classify its failures as *ServiceError; any other error is transient. A nil
+	// classify its failures as *cloud.Error; any other error is transient. A nil
 	// error means that the task exists.
 	CreateTask(ctx context.Context, request events.Request) (Task, error)
 }
@@ -42,7 +42,7 @@ type Queue interface {
 	// larger, to be refused), and returns an answer for each, in order: nil only
 	// if the queue has accepted the message. It may be called by many goroutines
 	// at once, must make one attempt, return soon after ctx ends, and classify its
-	// failures as *ServiceError; any other error is transient. Delivery is
+	// failures as *cloud.Error; any other error is transient. Delivery is
 	// at-least-once: a message answered with an error may have been accepted.
 	Send(ctx context.Context, bodies []string) []error
 }
@@ -67,7 +67,7 @@ type InspectedQueue interface {
 
 // BackupLister reads the two lists of DBS that discovery compares. Both methods
 // read one page in one attempt, may be called by many goroutines at once, return
-// soon after ctx ends, and classify their failures as *ServiceError; an answer
+// soon after ctx ends, and classify their failures as *cloud.Error; an answer
 // that is not a list, or has no totals, is a failure. Pages are numbered as DBS is
 // asked for them, by PageNum; PageSize is [ListPageSize].
 type BackupLister interface {

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"increment-backup-download/handler/cloud"
 )
 
 // Backoff between the attempts of a call: full jitter, that is, evenly from
@@ -98,10 +100,10 @@ func (p *patience) answered(took time.Duration) {
 // ends before the wait does. The wait that a throttled answer asks for comes
 // before the backoff.
 func (a *attempts) next(ctx context.Context, err error) (wait time.Duration, again bool) {
-	if kindOf(err) != Transient || errors.Is(err, errTimeUsedUp) || ctx.Err() != nil {
+	if cloud.KindOf(err) != cloud.Transient || errors.Is(err, errTimeUsedUp) || ctx.Err() != nil {
 		return 0, false
 	}
-	service := serviceErrorOf(err)
+	service := cloud.ErrorOf(err)
 	if service.Unrecognized && a.made >= maxUnrecognized {
 		return 0, false
 	}

@@ -15,6 +15,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 func TestHandler_RetriesTransientFailures(t *testing.T) {
@@ -63,7 +64,7 @@ func TestHandler_ThrottlingSlowsTheWholeInvocation(t *testing.T) {
 		d.dbs.before = func(context.Context, events.Request) error {
 			time.Sleep(10 * time.Millisecond)
 			if first.CompareAndSwap(false, true) {
-				return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 5 * time.Second}
+				return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 5 * time.Second}
 			}
 			if at := time.Since(started); at > 20*time.Millisecond && at < 5*time.Second {
 				early.Add(1)
@@ -82,7 +83,7 @@ func TestHandler_GivesUpWhenTheWaitHintOutlastsTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deploy(nil)
 		d.dbs.before = func(context.Context, events.Request) error {
-			return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: time.Hour}
+			return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: time.Hour}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -123,7 +124,7 @@ func TestHandler_AThrottledEventNearTheEndStopsNoOthers(t *testing.T) {
 				elapsed := time.Since(started)
 				switch {
 				case request.ClientToken == "event-0" && elapsed > 42*time.Second:
-					return &handler.ServiceError{Service: "DBS", Code: "Throttling.User", Throttled: true}
+					return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true}
 				case elapsed < 45*time.Second:
 					return transient("ServiceUnavailable")
 				}

@@ -1,0 +1,87 @@
+// Package cloud says what a failed call to a service of the cloud means.
+package cloud
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"increment-backup-download/events"
+)
+
+// Kind says what a failure means for the event it is about.
+type Kind int
+
+// The kinds. The zero value is Transient, so that whatever is not known leads to
+// another try and never to a lost event.
+const (
+	// Transient: the same call may succeed later.
+	Transient Kind = iota
+	// Permanent: the request itself is wrong and can never succeed.
+	Permanent
+	// OperatorFault: no call can succeed until somebody fixes the deployment.
+	OperatorFault
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Permanent:
+		return "permanent"
+	case OperatorFault:
+		return "operator fault"
+	}
+	return "transient"
+}
+
+// Error is a failed call to a service, classified by the adapter that made
+// it. It holds no credential and no signature: adapters see to that.
+type Error struct {
+	Kind           Kind
+	Service        string        // DBS or MNS
+	Code           string        // the service's error code, or the adapter's word for a failure without one
+	Message        string        // the service's message, or what happened
+	HTTPStatusCode int           // 0 if there was no answer
+	RequestID      string        // the service's RequestId, if it answered with one
+	Throttled      bool          // the service asks to be called less often
+	RetryAfter     time.Duration // the wait that a throttled answer asks for; 0 if it gave none
+	Unrecognized   bool          // a refusal in the service's own form, with a code that no table has
+	Err            error         // the cause, for errors.Is; never printed
+}
+
+func (e *Error) Error() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s %s", e.Service, events.Truncate(e.Code, events.MaxAnswerID))
+	if e.HTTPStatusCode != 0 {
+		fmt.Fprintf(&s, " (HTTP %d)", e.HTTPStatusCode)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&s, ": %s", events.Truncate(e.Message, 300))
+	}
+	if e.RequestID != "" {
+		fmt.Fprintf(&s, " [RequestId %s]", events.Truncate(e.RequestID, 64))
+	}
+	return s.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf returns the kind of an error from a port, wrapped or bare. What no
+// adapter has classified is transient.
+func KindOf(err error) Kind {
+	var service *Error
+	if errors.As(err, &service) {
+		return service.Kind
+	}
+	return Transient
+}
+
+// ErrorOf returns the *Error in err, or, if no adapter has
+// classified err, one that says nothing: transient.
+func ErrorOf(err error) *Error {
+	var service *Error
+	if errors.As(err, &service) {
+		return service
+	}
+	return &Error{Err: err}
+}
