@@ -31,7 +31,7 @@ func TestCredentials_EachInvocationSignsWithItsOwn(t *testing.T) {
 			request.ClientToken = strconv.Itoa(i)
 			_, err := s.tasks.CreateTask(invocation(t, key), request)
 			assert.NoError(t, err)
-			assert.NoError(t, s.queue.Send(invocation(t, key), []string{key.ID})[0])
+			assert.NoError(t, s.queue.Send(invocation(t, key), messages(key.ID))[0])
 		})
 	}
 	wait.Wait()
@@ -68,7 +68,7 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 	_, err = function.NewDBS("http://127.0.0.1:1", 1, noKey).CreateTask(t.Context(), example)
 	assert.Equal(t, "NoCredentials", classified(t, err).Code)
 	queue := function.NewQueue("http://127.0.0.1:1", "q", noKey)
-	assert.Equal(t, "NoCredentials", classified(t, queue.Send(t.Context(), []string{"x"})[0]).Code)
+	assert.Equal(t, "NoCredentials", classified(t, queue.Send(t.Context(), messages("x"))[0]).Code)
 	_, err = queue.Depth(t.Context())
 	assert.Equal(t, "NoCredentials", classified(t, err).Code)
 	assert.Equal(t, "NoCredentials", classified(t, queue.TrySend(t.Context())).Code)

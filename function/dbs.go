@@ -12,6 +12,7 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/events/rawjson"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/check"
 	"increment-backup-download/handler/cloud"
 )
 
@@ -30,7 +31,10 @@ type dbsClient struct {
 	fallback *accessKey
 }
 
-var _ handler.TaskCreator = (*dbsClient)(nil)
+var (
+	_ handler.TaskCreator = (*dbsClient)(nil)
+	_ check.DBS           = (*dbsClient)(nil)
+)
 
 // CreateTask makes one call of CreateIncrementBackupSetDownload.
 func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (handler.Task, error) {
@@ -45,6 +49,16 @@ func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (han
 		parameter{"ClientToken", request.ClientToken},
 	)
 	return task, err
+}
+
+// Try makes one call of an operation that has no effect.
+func (c *dbsClient) Try(ctx context.Context, operation, plan string) error {
+	return c.call(ctx, operation, func(got dbsAnswer) error {
+		if !got.success {
+			return &got.refused
+		}
+		return nil
+	}, parameter{"BackupPlanId", plan})
 }
 
 // call makes one attempt at an operation, and hands the answer to read, if it is

@@ -113,7 +113,7 @@ func TestDBS_BadCredentialsAreAnOperatorFault(t *testing.T) {
 			assert.Equal(t, cloud.OperatorFault, got.Kind)
 			assert.NotContains(t, err.Error(), key.Token)
 			assert.NotContains(t, err.Error(), "sign is")
-			answers := s.queue.Send(invocation(t, key), []string{"x"})
+			answers := s.queue.Send(invocation(t, key), messages("x"))
 			assert.Equal(t, cloud.OperatorFault, classified(t, answers[0]).Kind)
 			assert.NotContains(t, answers[0].Error(), key.Token)
 		})

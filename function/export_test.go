@@ -11,6 +11,8 @@ import (
 	mns "github.com/aliyun/aliyun-mns-go-sdk"
 
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/check"
+	"increment-backup-download/handler/discovery"
 )
 
 // What the tests of package function_test see of the adapters.
@@ -22,20 +24,15 @@ func NewAccessKey(id, secret, token string) *AccessKey { return &accessKey{id, s
 // DBS is the adapter of DBS, with all its ports.
 type DBS interface {
 	handler.TaskCreator
-	handler.BackupLister
+	discovery.Lister
+	check.DBS
 }
 
 func NewDBS(endpoint string, connections int, fallback *AccessKey) DBS {
 	return &dbsClient{endpoint: mustParse(endpoint), http: newTransport(connections, dbsWriteBuffer), fallback: fallback}
 }
 
-// Queue is the adapter of a queue, with all its ports.
-type Queue interface {
-	handler.Queue
-	handler.QueueInspector
-}
-
-func NewQueue(endpoint, name string, fallback *AccessKey) Queue {
+func NewQueue(endpoint, name string, fallback *AccessKey) handler.Queue {
 	return &mnsQueue{
 		endpoint: mustParse(endpoint), name: name, http: newTransport(mnsConnections, mnsWriteBuffer), fallback: fallback,
 	}
@@ -102,15 +99,15 @@ func ReadTask(status int, body []byte) (handler.Task, error) {
 	return readAs(status, body, dbsAnswer.task)
 }
 
-func ReadBackupSets(status int, body []byte) (page handler.BackupSetPage, err error) {
-	return readAs(status, body, func(got dbsAnswer) (handler.BackupSetPage, error) {
+func ReadBackupSets(status int, body []byte) (page discovery.BackupSetPage, err error) {
+	return readAs(status, body, func(got dbsAnswer) (discovery.BackupSetPage, error) {
 		page.Sets, page.Totals, err = rows(got, "IncrementBackupFile", backupSet)
 		return page, err
 	})
 }
 
-func ReadDownloadTasks(status int, body []byte) (page handler.DownloadTaskPage, err error) {
-	return readAs(status, body, func(got dbsAnswer) (handler.DownloadTaskPage, error) {
+func ReadDownloadTasks(status int, body []byte) (page discovery.DownloadTaskPage, err error) {
+	return readAs(status, body, func(got dbsAnswer) (discovery.DownloadTaskPage, error) {
 		page.Tasks, page.Totals, err = rows(got, "BackupSetDownloadTaskDetail", downloadTask)
 		return page, err
 	})

@@ -10,7 +10,9 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/function"
+	"increment-backup-download/handler"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
 	"increment-backup-download/tests/standin/mns"
@@ -25,7 +27,7 @@ type services struct {
 	dbsFaults, mnsFaults *standin.Faulty
 	dbsServer, mnsServer *standin.Server
 	tasks                function.DBS
-	queue                function.Queue
+	queue                handler.Queue
 }
 
 func start(t *testing.T) *services {
@@ -67,4 +69,13 @@ func classified(t *testing.T, err error) *cloud.Error {
 	var got *cloud.Error
 	require.ErrorAs(t, err, &got)
 	return got
+}
+
+// messages returns messages without a delay.
+func messages(bodies ...string) []outbox.Message {
+	all := make([]outbox.Message, len(bodies))
+	for i, body := range bodies {
+		all[i].Body = body
+	}
+	return all
 }

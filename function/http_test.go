@@ -36,7 +36,7 @@ func TestAdapters_AStaleConnectionIsNoFailure(t *testing.T) {
 				}
 				_, err := s.tasks.CreateTask(invocation(t, s.key), request)
 				require.NoError(t, err)
-				require.NoError(t, s.queue.Send(invocation(t, s.key), []string{strings.Repeat("x", 9000)})[0])
+				require.NoError(t, s.queue.Send(invocation(t, s.key), messages(strings.Repeat("x", 9000)))[0])
 			}
 			assert.Equal(t, 4, s.dbsFaults.Met())
 			assert.Equal(t, 4, s.mnsFaults.Met())
@@ -57,7 +57,7 @@ func TestAdapters_NoRedirectTakesTheTokenElsewhere(t *testing.T) {
 	s.mnsFaults.SetPlan(fault)
 	_, err = s.tasks.CreateTask(invocation(t, s.key), example)
 	require.Error(t, err)
-	require.Error(t, s.queue.Send(invocation(t, s.key), []string{"x"})[0])
+	require.Error(t, s.queue.Send(invocation(t, s.key), messages("x"))[0])
 	assert.Zero(t, elsewhere.Load())
 }
 
@@ -114,7 +114,7 @@ func TestAdapters_AnAnswerThatIsTooLargeIsNotRead(t *testing.T) {
 			ctx := invocation(t, standin.NewKey())
 			_, err = function.NewDBS(server.URL, 1, noKey).CreateTask(ctx, example)
 			assert.Contains(t, classified(t, err).Message, "larger than")
-			err = function.NewQueue(server.URL, "q", noKey).Send(ctx, []string{"x"})[0]
+			err = function.NewQueue(server.URL, "q", noKey).Send(ctx, messages("x"))[0]
 			assert.Contains(t, classified(t, err).Message, "larger than")
 		})
 	}
@@ -138,7 +138,7 @@ func TestAdapters_ATimeoutNamesTheHostAndTheTime(t *testing.T) {
 
 	ctx, cancel = context.WithTimeoutCause(invocation(t, s.key), 50*time.Millisecond, errors.New("used up"))
 	defer cancel()
-	got = classified(t, s.queue.Send(ctx, []string{"x"})[0])
+	got = classified(t, s.queue.Send(ctx, messages("x"))[0])
 	assert.Equal(t, "Timeout", got.Code)
 	assert.Regexp(t, `^no answer from `+host(s.mnsServer)+` within \d+ms$`, got.Message)
 }

@@ -6,16 +6,16 @@ import (
 	"strconv"
 
 	"increment-backup-download/events/rawjson"
-	"increment-backup-download/handler"
+	"increment-backup-download/handler/discovery"
 )
 
-var _ handler.BackupLister = (*dbsClient)(nil)
+var _ discovery.Lister = (*dbsClient)(nil)
 
 // BackupSets makes one call of DescribeIncrementBackupList.
 //
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist
-func (c *dbsClient) BackupSets(ctx context.Context, query handler.BackupSetQuery) (handler.BackupSetPage, error) {
-	var page handler.BackupSetPage
+func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.BackupSetPage, error) {
+	var page discovery.BackupSetPage
 	err := c.call(ctx, "DescribeIncrementBackupList", func(got dbsAnswer) (err error) {
 		page.Sets, page.Totals, err = rows(got, "IncrementBackupFile", backupSet)
 		return err
@@ -23,11 +23,11 @@ func (c *dbsClient) BackupSets(ctx context.Context, query handler.BackupSetQuery
 		parameter{"BackupPlanId", query.BackupPlanID},
 		parameter{"EndTimestamp", ms(query.End)},
 		parameter{"PageNum", strconv.Itoa(query.PageNum)},
-		parameter{"PageSize", strconv.Itoa(handler.ListPageSize)},
+		parameter{"PageSize", strconv.Itoa(discovery.ListPageSize)},
 		parameter{"StartTimestamp", ms(query.Start)},
 	)
 	if err != nil {
-		return handler.BackupSetPage{}, err
+		return discovery.BackupSetPage{}, err
 	}
 	return page, nil
 }
@@ -37,18 +37,18 @@ func (c *dbsClient) BackupSets(ctx context.Context, query handler.BackupSetQuery
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupsetdownloadtasklist
 func (c *dbsClient) DownloadTasks(
 	ctx context.Context, backupPlanID string, pageNum int,
-) (handler.DownloadTaskPage, error) {
-	var page handler.DownloadTaskPage
+) (discovery.DownloadTaskPage, error) {
+	var page discovery.DownloadTaskPage
 	err := c.call(ctx, "DescribeBackupSetDownloadTaskList", func(got dbsAnswer) (err error) {
 		page.Tasks, page.Totals, err = rows(got, "BackupSetDownloadTaskDetail", downloadTask)
 		return err
 	},
 		parameter{"BackupPlanId", backupPlanID},
 		parameter{"PageNum", strconv.Itoa(pageNum)},
-		parameter{"PageSize", strconv.Itoa(handler.ListPageSize)},
+		parameter{"PageSize", strconv.Itoa(discovery.ListPageSize)},
 	)
 	if err != nil {
-		return handler.DownloadTaskPage{}, err
+		return discovery.DownloadTaskPage{}, err
 	}
 	return page, nil
 }
@@ -57,8 +57,8 @@ func (c *dbsClient) DownloadTasks(
 // array under name; some pages of the documentation print the array itself. Without
 // rows, Items may be absent, null or empty. Whatever else is no list, lest half a
 // list is taken for a whole one.
-func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.Totals, error) {
-	var none handler.Totals
+func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, discovery.Totals, error) {
+	var none discovery.Totals
 	notAList := func(why string) error {
 		return foreign(got.answer, "the answer of DBS is not a list: "+why)
 	}
@@ -85,14 +85,14 @@ func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.T
 			return nil, none, notAList("Items has no " + name)
 		}
 	}
-	totals := handler.Totals{Pages: got.pages, Elements: got.rows}
+	totals := discovery.Totals{Pages: got.pages, Elements: got.rows}
 	if array == nil || string(array) == "null" {
 		return nil, totals, nil
 	}
 	if array[0] != '[' {
 		return nil, none, notAList(name + " is no array")
 	}
-	list := make([]T, 0, handler.ListPageSize)
+	list := make([]T, 0, discovery.ListPageSize)
 	for element := range rawjson.Elements(array) {
 		if element[0] != '{' {
 			return nil, none, notAList(fmt.Sprintf("row %d is no object", len(list)))
@@ -103,8 +103,8 @@ func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, handler.T
 }
 
 // backupSet reads an item of DescribeIncrementBackupList.
-func backupSet(item []byte) handler.BackupSet {
-	set := handler.BackupSet{Item: withoutURLs(make([]byte, 0, len(item)), item)}
+func backupSet(item []byte) discovery.BackupSet {
+	set := discovery.BackupSet{Item: withoutURLs(make([]byte, 0, len(item)), item)}
 	for name, value := range rawjson.Members(item) {
 		switch string(name) {
 		case "BackupSetJobId":
@@ -125,8 +125,8 @@ func backupSet(item []byte) handler.BackupSet {
 }
 
 // downloadTask reads an item of DescribeBackupSetDownloadTaskList.
-func downloadTask(item []byte) handler.DownloadTask {
-	var task handler.DownloadTask
+func downloadTask(item []byte) discovery.DownloadTask {
+	var task discovery.DownloadTask
 	for name, value := range rawjson.Members(item) {
 		switch string(name) {
 		case "BackupSetDownloadTaskId":

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/function"
-	"increment-backup-download/handler"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/discovery"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
 )
@@ -45,7 +45,7 @@ func TestLists_AskForAPage(t *testing.T) {
 		want   asked
 	}{
 		"backup sets": {"backup-sets.json", func(lister function.DBS) error {
-			query := handler.BackupSetQuery{BackupPlanID: "dbsqdss5tmh****", PageNum: 7, Start: start, End: end}
+			query := discovery.BackupSetQuery{BackupPlanID: "dbsqdss5tmh****", PageNum: 7, Start: start, End: end}
 			_, err := lister.BackupSets(t.Context(), query)
 			return err
 		}, asked{"DescribeIncrementBackupList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "7",
@@ -85,17 +85,17 @@ func TestLists_OfTheStandIn(t *testing.T) {
 		s.dbs.AddTask(plan, dbs.ListedTask{JobID: "j", SetName: name, Status: "finish", Created: end, Finished: end})
 	}
 	ctx := invocation(t, s.key)
-	query := handler.BackupSetQuery{BackupPlanID: plan, Start: end.Add(-24 * time.Hour), End: end.Add(time.Hour)}
+	query := discovery.BackupSetQuery{BackupPlanID: plan, Start: end.Add(-24 * time.Hour), End: end.Add(time.Hour)}
 	sets, tasks := map[string]bool{}, map[string]bool{}
 	for page, rows := range []int{100, 3, 0} {
 		query.PageNum = page
 		gotSets, err := s.tasks.BackupSets(ctx, query)
 		require.NoError(t, err)
-		assert.Equal(t, handler.Totals{Pages: 2, Elements: 103}, gotSets.Totals)
+		assert.Equal(t, discovery.Totals{Pages: 2, Elements: 103}, gotSets.Totals)
 		assert.Len(t, gotSets.Sets, rows)
 		gotTasks, err := s.tasks.DownloadTasks(ctx, plan, page)
 		require.NoError(t, err)
-		assert.Equal(t, handler.Totals{Pages: 2, Elements: 103}, gotTasks.Totals)
+		assert.Equal(t, discovery.Totals{Pages: 2, Elements: 103}, gotTasks.Totals)
 		assert.Len(t, gotTasks.Tasks, rows)
 		for _, set := range gotSets.Sets {
 			sets[set.BackupSetJobID+"/"+set.BackupSetID] = true
@@ -121,7 +121,7 @@ func TestLists_OfTheStandIn(t *testing.T) {
 func TestLists_ARefusedPermissionNamesTheAction(t *testing.T) {
 	for name, list := range map[string]func(context.Context, function.DBS) error{
 		dbs.ActionListSets: func(ctx context.Context, lister function.DBS) error {
-			_, err := lister.BackupSets(ctx, handler.BackupSetQuery{BackupPlanID: "plan"})
+			_, err := lister.BackupSets(ctx, discovery.BackupSetQuery{BackupPlanID: "plan"})
 			return err
 		},
 		dbs.ActionListTasks: func(ctx context.Context, lister function.DBS) error {
@@ -150,7 +150,7 @@ func TestLists_OfficialSamples(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, sets.Sets, 1)
 	item := sets.Sets[0].Item
-	assert.Equal(t, handler.BackupSetPage{Totals: handler.Totals{Pages: 1, Elements: 1}, Sets: []handler.BackupSet{{
+	assert.Equal(t, discovery.BackupSetPage{Totals: discovery.Totals{Pages: 1, Elements: 1}, Sets: []discovery.BackupSet{{
 		BackupSetJobID: "1hv5g9wk4****", BackupSetID: "mysql-bin.00****", BackupStatus: "FILLING",
 		StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC(),
 		ExpiredTime: time.UnixMilli(1711506719000).UTC(), Item: item,
@@ -161,7 +161,7 @@ func TestLists_OfficialSamples(t *testing.T) {
 
 	tasks, err := function.ReadDownloadTasks(200, testdata(t, "download-tasks.json"))
 	require.NoError(t, err)
-	assert.Equal(t, handler.DownloadTaskPage{Totals: handler.Totals{Pages: 1, Elements: 1}, Tasks: []handler.DownloadTask{{
+	assert.Equal(t, discovery.DownloadTaskPage{Totals: discovery.Totals{Pages: 1, Elements: 1}, Tasks: []discovery.DownloadTask{{
 		ID: "urxgrxt7****", BackupSetID: "1h7za2yws****", BackupSetCode: "mysql-bin.00XXXX", JobType: "cbs_backup_sub_cont",
 		Status: "finish", CreateTime: time.UnixMilli(1642044001000).UTC(),
 	}}}, tasks)
@@ -169,11 +169,11 @@ func TestLists_OfficialSamples(t *testing.T) {
 
 func TestLists_WhatIsAList(t *testing.T) {
 	const row = `{"BackupSetJobId":"j","BackupSetId":"s"}`
-	totals := handler.Totals{Pages: 3, Elements: 250}
+	totals := discovery.Totals{Pages: 3, Elements: 250}
 	list := func(more string) string { return `{"Success":true,"TotalPages":3,"TotalElements":250` + more + `}` }
 	type want struct {
 		rows   int
-		totals handler.Totals
+		totals discovery.Totals
 	}
 	for name, c := range map[string]struct {
 		body string
@@ -187,7 +187,7 @@ func TestLists_WhatIsAList(t *testing.T) {
 		"the array is null": {list(`,"Items":{"IncrementBackupFile":null}`), want{0, totals}},
 		"the array empty":   {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, totals}},
 		"all as text": {`{"Success":"true","TotalPages":"0","TotalElements":" 12 ","Items":[]}`,
-			want{0, handler.Totals{Elements: 12}}},
+			want{0, discovery.Totals{Elements: 12}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			page, err := function.ReadBackupSets(200, []byte(c.body))
@@ -242,7 +242,7 @@ func TestLists_FieldsOfOtherTypesAreReadLoosely(t *testing.T) {
 		assert.True(t, json.Valid(page.Sets[i].Item))
 		page.Sets[i].Item = nil
 	}
-	assert.Equal(t, []handler.BackupSet{
+	assert.Equal(t, []discovery.BackupSet{
 		{BackupSetJobID: "17", BackupSetID: "x",
 			StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC()},
 		{}, {},

@@ -22,6 +22,7 @@ import (
 
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
 )
 
 // mnsVersion is the version of the protocol.
@@ -49,18 +50,17 @@ type mnsQueue struct {
 	fallback *accessKey
 }
 
-var (
-	_ handler.Queue          = (*mnsQueue)(nil)
-	_ handler.QueueInspector = (*mnsQueue)(nil)
-)
+var _ handler.Queue = (*mnsQueue)(nil)
 
 // Send makes one BatchSendMessage request.
-func (q *mnsQueue) Send(ctx context.Context, bodies []string) []error {
-	messages := make([]mns.MessageSendRequest, len(bodies))
-	for i, body := range bodies {
-		messages[i] = mns.MessageSendRequest{MessageBody: xmlText(body), Priority: mnsPriority}
+func (q *mnsQueue) Send(ctx context.Context, messages []outbox.Message) []error {
+	requests := make([]mns.MessageSendRequest, len(messages))
+	for i, m := range messages {
+		requests[i] = mns.MessageSendRequest{
+			MessageBody: xmlText(m.Body), DelaySeconds: int64(m.Delay / time.Second), Priority: mnsPriority,
+		}
 	}
-	return q.send(ctx, messages)
+	return q.send(ctx, requests)
 }
 
 // TrySend makes one BatchSendMessage request, as Send does and with the permission

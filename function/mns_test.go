@@ -26,7 +26,7 @@ import (
 func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 	s := start(t)
 	bodies := []string{"plain", `{"json":"<&>\"'"}`, " 备份 \t\r\n ]]>", strings.Repeat("x", 1000)}
-	for _, err := range s.queue.Send(invocation(t, s.key), bodies) {
+	for _, err := range s.queue.Send(invocation(t, s.key), messages(bodies...)) {
 		require.NoError(t, err)
 	}
 	var got []string
@@ -39,7 +39,7 @@ func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 
 	t.Run("and in base64 what XML cannot carry", func(t *testing.T) {
 		for _, body := range []string{"\x01 binary", "\xff binary", "\ufffe", "\uffff"} {
-			require.NoError(t, s.queue.Send(invocation(t, s.key), []string{body})[0])
+			require.NoError(t, s.queue.Send(invocation(t, s.key), messages(body))[0])
 			messages := s.mns.Messages("results")
 			decoded, err := base64.StdEncoding.DecodeString(messages[len(messages)-1].Body)
 			require.NoError(t, err)
@@ -47,10 +47,10 @@ func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 		}
 	})
 	t.Run("and a body of 64 KB", func(t *testing.T) {
-		require.NoError(t, s.queue.Send(invocation(t, s.key), []string{strings.Repeat(`"`, 65536)})[0])
+		require.NoError(t, s.queue.Send(invocation(t, s.key), messages(strings.Repeat(`"`, 65536)))[0])
 	})
 	t.Run("and refuses one above", func(t *testing.T) {
-		answer := s.queue.Send(invocation(t, s.key), []string{strings.Repeat("x", 65537)})[0]
+		answer := s.queue.Send(invocation(t, s.key), messages(strings.Repeat("x", 65537)))[0]
 		assert.Equal(t, cloud.Permanent, classified(t, answer).Kind)
 	})
 }
@@ -89,7 +89,7 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
 			s.mnsFaults.SetPlan(standin.Always(c.fault))
-			answers := s.queue.Send(invocation(t, s.key), []string{"a", "b"})
+			answers := s.queue.Send(invocation(t, s.key), messages("a", "b"))
 			require.Len(t, answers, 2)
 			got := classified(t, answers[1])
 			assert.Equal(t, c.want, want{
@@ -106,7 +106,7 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 		}))
 		t.Cleanup(odd.Close)
 		s := start(t)
-		answers := function.NewQueue(odd.URL, "results", noKey).Send(invocation(t, s.key), []string{"a", "b"})
+		answers := function.NewQueue(odd.URL, "results", noKey).Send(invocation(t, s.key), messages("a", "b"))
 		require.Len(t, answers, 2)
 		assert.Equal(t, "NoAnswer", classified(t, answers[0]).Code)
 		assert.NoError(t, answers[1])
@@ -114,7 +114,7 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 	t.Run("no queue", func(t *testing.T) {
 		s := start(t)
 		nowhere := function.NewQueue(s.mnsServer.URL, "nowhere", noKey)
-		got := classified(t, nowhere.Send(invocation(t, s.key), []string{"x"})[0])
+		got := classified(t, nowhere.Send(invocation(t, s.key), messages("x"))[0])
 		assert.Equal(t, cloud.OperatorFault, got.Kind)
 		assert.Contains(t, got.Message, "nowhere")
 	})
@@ -269,7 +269,7 @@ func TestMNSBatchAnswer_ReadsTheUsualFormsItself(t *testing.T) {
 
 func TestQueue_NoPanicReachesTheCaller(t *testing.T) {
 	for _, q := range []handler.Queue{function.NewQueue("http://127.0.0.1:1", "", noKey), function.NewQueue("", "q", noKey)} {
-		answers := q.Send(invocation(t, standin.NewKey()), []string{"x"})
+		answers := q.Send(invocation(t, standin.NewKey()), messages("x"))
 		require.Error(t, answers[0])
 	}
 }
@@ -278,7 +278,7 @@ func TestQueue_GoroutinesDoNotRace(t *testing.T) {
 	s := start(t)
 	var wait sync.WaitGroup
 	for range 32 {
-		wait.Go(func() { assert.NoError(t, s.queue.Send(invocation(t, s.key), []string{"x"})[0]) })
+		wait.Go(func() { assert.NoError(t, s.queue.Send(invocation(t, s.key), messages("x"))[0]) })
 	}
 	wait.Wait()
 	assert.Len(t, s.mns.Messages("results"), 32)
@@ -296,7 +296,7 @@ func TestSignMNS(t *testing.T) {
 // the service: what passes there passes at the service's door too.
 func TestQueue_TheOfficialClientReadsWhatWasPublished(t *testing.T) {
 	s := start(t)
-	require.NoError(t, s.queue.Send(invocation(t, s.key), []string{"published <&>"})[0])
+	require.NoError(t, s.queue.Send(invocation(t, s.key), messages("published <&>"))[0])
 	client := mnssdk.NewAliMNSClientWithConfig(mnssdk.AliMNSClientConfig{EndPoint: mns.Endpoint(s.mnsServer.URL),
 		AccessKeyId: s.key.ID, AccessKeySecret: s.key.Secret, Token: s.key.Token})
 	queue := mnssdk.NewMNSQueue("results", client)
@@ -326,7 +326,7 @@ func BenchmarkSend(b *testing.B) {
 	bodies := slices.Repeat([]string{strings.Repeat(`{"specversion":"1.0"}`, 30)}, 16)
 	b.ReportAllocs()
 	for b.Loop() {
-		for _, err := range queue.Send(b.Context(), bodies) {
+		for _, err := range queue.Send(b.Context(), messages(bodies...)) {
 			if err != nil {
 				b.Fatal(err)
 			}

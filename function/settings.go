@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"increment-backup-download/events"
-	"increment-backup-download/handler"
+	"increment-backup-download/handler/discovery"
 )
 
 // settings are read once, from the environment, and never change.
@@ -71,7 +71,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		resultEncoding: events.Encoding(r.oneOf("RESULT_ENCODING", string(events.EncodingRaw),
 			[]string{string(events.EncodingRaw), string(events.EncodingBase64)})),
 		backupPlanIDs: r.backupPlanIDs("BACKUP_PLAN_IDS"),
-		lookbackHours: r.number("LOOKBACK_HOURS", handler.DefaultLookbackHours, 1, events.MaxLookbackHours),
+		lookbackHours: r.number("LOOKBACK_HOURS", discovery.DefaultLookbackHours, 1, events.MaxLookbackHours),
 		fallback: &accessKey{
 			id:     getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"),
 			secret: getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),

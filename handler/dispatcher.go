@@ -7,16 +7,23 @@ import (
 	"time"
 )
 
-// dispatcher hands the calls of a batch to at most limit workers: first attempts
-// in the order in which they come, then repeats as they fall due. A call that
-// waits for its repeat holds no worker.
-type dispatcher struct {
-	ctx     context.Context // no call is handed out after its end
-	limit   int
-	attempt func(*call)        // makes one attempt of a call
-	giveUp  func(*call, error) // ends a call that is not handed out any more
+// work is what a dispatcher hands to its workers. One worker at a time has it.
+type work interface {
+	// attempt makes one attempt, and returns how long to wait before the next one, and
+	// whether there is to be one.
+	attempt() (wait time.Duration, again bool)
+	// giveUp ends work that no worker has any more, for the given reason.
+	giveUp(reason error)
+}
 
-	work    chan *call
+// dispatcher hands the work of a batch to at most limit workers: first attempts in the
+// order in which they come, then repeats as they fall due. Work that waits for its
+// repeat holds no worker.
+type dispatcher struct {
+	ctx   context.Context // nothing is handed out after its end
+	limit int
+
+	queue   chan work
 	workers sync.WaitGroup
 	started int           // workers; used only by the goroutine that dispatches
 	changed chan struct{} // holds a value after each change of what mu guards
@@ -26,20 +33,20 @@ type dispatcher struct {
 	inFlight int
 }
 
-func newDispatcher(ctx context.Context, limit int, attempt func(*call), giveUp func(*call, error)) *dispatcher {
-	return &dispatcher{ctx: ctx, limit: limit, attempt: attempt, giveUp: giveUp, work: make(chan *call), changed: make(chan struct{}, 1)}
+func newDispatcher(ctx context.Context, limit int) *dispatcher {
+	return &dispatcher{ctx: ctx, limit: limit, queue: make(chan work), changed: make(chan struct{}, 1)}
 }
 
-// dispatch hands a call to a worker, and waits until one is free. It must be
-// called by one goroutine, the one that calls finish.
-func (d *dispatcher) dispatch(c *call) {
+// dispatch hands work to a worker, and waits until one is free. It must be called by
+// one goroutine, the one that calls finish.
+func (d *dispatcher) dispatch(w work) {
 	d.mu.Lock()
 	d.inFlight++
 	d.mu.Unlock()
 	if d.started < d.limit {
 		// Workers are started as there is work for them: one event, one worker.
 		select {
-		case d.work <- c:
+		case d.queue <- w:
 			return
 		default:
 			d.started++
@@ -47,32 +54,34 @@ func (d *dispatcher) dispatch(c *call) {
 		}
 	}
 	select {
-	case d.work <- c:
+	case d.queue <- w:
 	case <-d.ctx.Done():
-		d.giveUp(c, context.Cause(d.ctx))
-		d.returned()
+		w.giveUp(context.Cause(d.ctx))
+		d.leave()
 	}
 }
 
 func (d *dispatcher) serve() {
-	for c := range d.work {
-		d.attempt(c)
-		d.returned()
+	for w := range d.queue {
+		if wait, again := w.attempt(); again {
+			d.repeat(w, wait)
+		}
+		d.leave()
 	}
 }
 
-// returned notes that a call is no longer in flight.
-func (d *dispatcher) returned() {
+// leave notes that work is no longer in flight.
+func (d *dispatcher) leave() {
 	d.mu.Lock()
 	d.inFlight--
 	d.mu.Unlock()
 	d.wake()
 }
 
-// repeat has another attempt of a call made when it is due. Workers call it.
-func (d *dispatcher) repeat(c *call) {
+// repeat has another attempt made after a wait. Workers call it.
+func (d *dispatcher) repeat(w work, wait time.Duration) {
 	d.mu.Lock()
-	heap.Push(&d.repeats, c)
+	heap.Push(&d.repeats, repeat{w, time.Now().Add(wait)})
 	d.mu.Unlock()
 	d.wake()
 }
@@ -89,14 +98,14 @@ func (d *dispatcher) finish() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		c, wait, left := d.next()
+		w, wait, left := d.next()
 		switch {
 		case !left:
-			close(d.work)
+			close(d.queue)
 			d.workers.Wait()
 			return
-		case c != nil:
-			d.dispatch(c)
+		case w != nil:
+			d.dispatch(w)
 			continue
 		}
 		timer.Reset(wait)
@@ -109,9 +118,9 @@ func (d *dispatcher) finish() {
 	}
 }
 
-// next returns the call that is due, or how long to wait for it or for a change,
-// and whether anything is left to do.
-func (d *dispatcher) next() (c *call, wait time.Duration, left bool) {
+// next returns the work that is due, or how long to wait for it or for a change, and
+// whether anything is left to do.
+func (d *dispatcher) next() (w work, wait time.Duration, left bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.repeats) == 0 {
@@ -120,40 +129,46 @@ func (d *dispatcher) next() (c *call, wait time.Duration, left bool) {
 	if wait := time.Until(d.repeats[0].due); wait > 0 && d.ctx.Err() == nil {
 		return nil, wait, true
 	}
-	c, _ = heap.Pop(&d.repeats).(*call)
-	return c, 0, true
+	due, _ := heap.Pop(&d.repeats).(repeat)
+	return due.work, 0, true
 }
 
-// abandon gives up the calls that wait for a repeat, and waits for a change.
+// abandon gives up the work that waits for a repeat, and waits for a change.
 func (d *dispatcher) abandon() {
 	d.mu.Lock()
 	given := d.repeats
 	d.repeats = nil
 	inFlight := d.inFlight
 	d.mu.Unlock()
-	for _, c := range given {
-		d.giveUp(c, context.Cause(d.ctx))
+	for _, r := range given {
+		r.work.giveUp(context.Cause(d.ctx))
 	}
 	if inFlight > 0 {
 		<-d.changed
 	}
 }
 
-// byDue is a heap of calls by the time they are due.
-type byDue []*call
+// repeat is work that waits for its next attempt.
+type repeat struct {
+	work work
+	due  time.Time
+}
+
+// byDue is a heap of repeats by the time they are due.
+type byDue []repeat
 
 func (r byDue) Len() int           { return len(r) }
 func (r byDue) Less(i, j int) bool { return r[i].due.Before(r[j].due) }
 func (r byDue) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-func (r *byDue) Push(c any) {
-	if c, ok := c.(*call); ok {
-		*r = append(*r, c)
+func (r *byDue) Push(x any) {
+	if one, ok := x.(repeat); ok {
+		*r = append(*r, one)
 	}
 }
 func (r *byDue) Pop() any {
 	last := len(*r) - 1
-	c := (*r)[last]
-	(*r)[last] = nil
+	one := (*r)[last]
+	(*r)[last] = repeat{}
 	*r = (*r)[:last]
-	return c
+	return one
 }

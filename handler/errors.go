@@ -10,6 +10,10 @@ import (
 	"increment-backup-download/handler/cloud"
 )
 
+// codeNotTried stands in the log for the code of an event that there was no time to
+// call DBS for.
+const codeNotTried = "NotTried"
+
 // openEvents says which events of an invocation are open, and why. It is bounded:
 // it keeps the first few, and counts the rest.
 type openEvents struct {
@@ -108,3 +112,21 @@ func (e *EventError) Error() string {
 }
 
 func (e *EventError) Unwrap() error { return e.Reason }
+
+// unpublishedError says that an event is open because its result or dead letter
+// could not be published.
+type unpublishedError struct {
+	what string // result or dead letter
+	task Task   // that exists; empty if none does
+	err  error
+}
+
+func (e *unpublishedError) Error() string {
+	text := "its " + e.what + " is not published: " + e.err.Error()
+	if e.task.ID != "" {
+		text += fmt.Sprintf("; task %s exists, DBS RequestId %s", e.task.ID, e.task.RequestID)
+	}
+	return text
+}
+
+func (e *unpublishedError) Unwrap() error { return e.err }

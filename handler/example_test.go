@@ -8,21 +8,25 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/outbox"
 )
 
 // printingQueue accepts every message.
-type printingQueue string
+type printingQueue struct {
+	inspected
+	name string
+}
 
-func (q printingQueue) Send(_ context.Context, bodies []string) []error {
-	for _, body := range bodies {
+func (q printingQueue) Send(_ context.Context, messages []outbox.Message) []error {
+	for _, body := range bodiesOf(messages) {
 		var result events.Result
 		if json.Unmarshal([]byte(body), &result) == nil {
-			fmt.Println(q, result.ID, result.Type, cmp.Or(result.Data.BackupSetDownloadTaskID, result.Data.ErrCode))
+			fmt.Println(q.name, result.ID, result.Type, cmp.Or(result.Data.BackupSetDownloadTaskID, result.Data.ErrCode))
 			continue
 		}
-		fmt.Println(q, body)
+		fmt.Println(q.name, body)
 	}
-	return make([]error, len(bodies))
+	return make([]error, len(messages))
 }
 
 // A payload with two messages: one announces a backup set, the other can never
@@ -30,7 +34,7 @@ func (q printingQueue) Send(_ context.Context, bodies []string) []error {
 func ExampleHandler_Handle() {
 	h := handler.New(
 		handler.Config{Concurrency: 1, Source: events.Source{Region: "cn-hangzhou", AccountID: "1234567890123456", FunctionName: "increment-backup-download"}},
-		handler.Ports{Tasks: newFakeDBS(), Results: printingQueue("result:"), DeadLetters: printingQueue("dead letter:")},
+		handler.Ports{Tasks: newFakeDBS(), Results: printingQueue{name: "result:"}, DeadLetters: printingQueue{name: "dead letter:"}},
 		discard,
 	)
 	summary, err := h.Handle(context.Background(), "request-1", []byte(`[

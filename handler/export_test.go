@@ -9,7 +9,7 @@ func FilledRecord(limit, n int) (entries, keys int) {
 	for i := range n {
 		var key recordKey
 		binary.BigEndian.PutUint64(key[:], uint64(i))
-		r.put(key, outcomeData{taskID: "1jydacm000001"})
+		r.put(key, done{taskID: "1jydacm000001"})
 	}
 	return len(r.done), len(r.order)
 }

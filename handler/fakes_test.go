@@ -17,6 +17,7 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
 )
 
 // fakeDBS behaves as DBS does: one token, one task, for ever.
@@ -75,6 +76,7 @@ func (f *fakeDBS) CreateTask(ctx context.Context, request events.Request) (handl
 
 // fakeQueue keeps what is sent to it.
 type fakeQueue struct {
+	inspected
 	// before, if set, runs before the effect of each request, and may refuse it.
 	// refuse may refuse one message.
 	before func(ctx context.Context) error
@@ -85,7 +87,22 @@ type fakeQueue struct {
 	batches  [][]string
 }
 
-func (f *fakeQueue) Send(ctx context.Context, bodies []string) []error {
+// inspected makes a fake queue one that can be looked at.
+type inspected struct{}
+
+func (inspected) Depth(context.Context) (int, error) { return 0, nil }
+func (inspected) TrySend(context.Context) error      { return permanent("InvalidArgument") }
+
+func bodiesOf(messages []outbox.Message) []string {
+	bodies := make([]string, len(messages))
+	for i, m := range messages {
+		bodies[i] = m.Body
+	}
+	return bodies
+}
+
+func (f *fakeQueue) Send(ctx context.Context, sent []outbox.Message) []error {
+	bodies := bodiesOf(sent)
 	answers := make([]error, len(bodies))
 	fail := func(err error) []error {
 		for i := range answers {

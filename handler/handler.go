@@ -1,16 +1,16 @@
 package handler
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"increment-backup-download/events"
+	"increment-backup-download/handler/attempt"
+	"increment-backup-download/handler/check"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/discovery"
 )
 
 // Targets names where the function would send what; a dry run answers with it.
@@ -29,12 +29,9 @@ type Config struct {
 	Concurrency          int             // DBS calls in flight, at least 1
 	MaxRequestsPerSecond int             // DBS calls started a second; 0: no limit
 	BackupPlanIDs        []string        // that discovery looks at if it is not asked for others
-	LookbackHours        int             // how far back discovery looks; 0: [DefaultLookbackHours]
+	LookbackHours        int             // how far back discovery looks; 0: [discovery.DefaultLookbackHours]
 	Targets              Targets
 }
-
-// DefaultLookbackHours is how far back discovery looks if nothing else is set.
-const DefaultLookbackHours = 72
 
 // Handler handles payloads. It is immutable but for the records of what it has
 // done, and safe for concurrent use.
@@ -42,7 +39,9 @@ type Handler struct {
 	config       Config
 	decoder      events.Decoder
 	ports        Ports
-	limiter      *rate.Limiter
+	limits       *attempt.Limits
+	discoverer   *discovery.Discoverer
+	checker      *check.Checker
 	done         *record // events that are done
 	deadLettered *record // messages in the dead-letter queue, their failure published or not; keys only
 	log          *slog.Logger
@@ -54,24 +53,31 @@ const recordLimit = 5 << 20
 
 // New returns a handler that reaches the services through ports.
 func New(config Config, ports Ports, log *slog.Logger) *Handler {
-	config.LookbackHours = cmp.Or(config.LookbackHours, DefaultLookbackHours)
+	limits := attempt.NewLimits(config.Concurrency, config.MaxRequestsPerSecond)
+	found := discovery.Config{Source: config.Source, BackupPlanIDs: config.BackupPlanIDs, LookbackHours: config.LookbackHours}
+	checked := check.Config{BackupPlanIDs: config.BackupPlanIDs, Results: ports.Results, DeadLetters: ports.DeadLetters}
 	h := &Handler{
 		config:       config,
 		decoder:      events.Decoder{DataFormat: config.DataFormat},
 		ports:        ports,
+		limits:       limits,
 		done:         newRecord(recordLimit),
 		deadLettered: newRecord(recordLimit),
 		log:          log,
 	}
-	if n := config.MaxRequestsPerSecond; n > 0 {
-		h.limiter = rate.NewLimiter(rate.Limit(n), 1)
+	var source discovery.Queue
+	if ports.Source != nil {
+		source, checked.Source = ports.Source, ports.Source
 	}
+	h.discoverer = discovery.New(found, ports.Lists, source, limits, log)
+	h.checker = check.New(checked, ports.Check, limits, log)
 	return h
 }
 
-// Serve handles whatever an invocation brings: backup events as [Handler.Handle]
-// does, and a timer event or a command typed by hand as [Handler.Discover] and
-// [Handler.Check] do. The answer is a [Summary], a [Discovery] or a [CheckReport].
+// Serve dispatches a payload to the use case that it asks for: backup events to
+// [Handler.Handle], a timer event or a Discover command to [discovery.Discoverer.Run],
+// a Check command to [check.Checker.Run]. The answer is a [Summary], a
+// [discovery.Answer] or a [check.Report].
 func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (answer any, err error) {
 	command, isCommand, wrong := events.ReadCommand(payload)
 	switch {
@@ -80,9 +86,13 @@ func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (
 	case !isCommand:
 		return h.Handle(ctx, requestID, payload)
 	case command.Check:
-		return h.Check(ctx, requestID), nil
+		return h.checker.Run(ctx, requestID), nil
 	default:
-		answer, err = h.Discover(ctx, requestID, command)
+		answer, err = h.discoverer.Run(ctx, requestID, *command.Discover, command.Timer)
+		var lacks *events.Error
+		if errors.As(err, &lacks) {
+			err = &EventError{Reason: lacks}
+		}
 	}
 	var refused *EventError
 	if errors.As(err, &refused) {
@@ -99,23 +109,23 @@ func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (
 // counts what was done in either case.
 func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) (Summary, error) {
 	started := time.Now()
-	calls, publishing, cancel := withBudget(ctx, len(payload))
+	budget, cancel := attempt.NewBudget(ctx, len(payload))
 	defer cancel()
-	in := newInvocation(calls, publishing, h, h.log.With("requestId", requestID))
-	summary, err := in.run(payload)
-	in.tally.done(err, in.caller.log, time.Since(started))
+	b := newBatch(budget, h, attempt.NewLog(h.log.With("requestId", requestID)))
+	summary, err := b.run(payload)
+	b.tally.logInvocation(err, time.Since(started))
 	return summary, err
 }
 
 // remember notes that an event is done: a task created or a failure published. A
 // failure is remembered by message ID only, so that an event that is sent again
 // after its cause is fixed is tried again.
-func (h *Handler) remember(d *delivery, o outcome, left outcomeData) {
+func (h *Handler) remember(d *delivery, e ending) {
 	switch {
-	case o == outcomeCreated:
-		h.done.put(d.created, left)
-	case o == outcomeFailed && d.event.MessageID != "":
-		h.done.put(d.message, left)
+	case e.outcome == outcomeCreated:
+		h.done.put(d.created, doneOf(e.data))
+	case e.outcome == outcomeFailed && d.event.MessageID != "":
+		h.done.put(d.message, doneOf(e.data))
 	}
 }
 
@@ -136,7 +146,7 @@ func (h *Handler) dryRun(request events.Request) DryRun {
 	}
 }
 
-// logInvocation writes the line of an invocation, with what failed it.
+// logInvocation logs an invocation's outcome.
 func logInvocation(log *slog.Logger, err error, attributes []slog.Attr) {
 	level, text := slog.LevelInfo, "invocation done"
 	var refused *EventError

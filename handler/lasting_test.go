@@ -17,6 +17,7 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
 )
 
 // Faults that last: nothing is held up, drowned or swallowed by them.
@@ -176,8 +177,8 @@ type slowQueue struct {
 	answersIn time.Duration
 }
 
-func (q *slowQueue) Send(ctx context.Context, bodies []string) []error {
-	answers := q.fakeQueue.Send(ctx, bodies)
+func (q *slowQueue) Send(ctx context.Context, messages []outbox.Message) []error {
+	answers := q.fakeQueue.Send(ctx, messages)
 	if err := answerAfter(ctx, q.answersIn); err != nil {
 		for i := range answers {
 			answers[i] = err
@@ -283,10 +284,10 @@ func (forgetfulDBS) CreateTask(context.Context, events.Request) (handler.Task, e
 	return handler.Task{ID: "1jydacm000001", RequestID: "D6E068C3-25BC-455A-85FE-45F0B22ECB1F"}, nil
 }
 
-type discardQueue struct{}
+type discardQueue struct{ inspected }
 
-func (discardQueue) Send(_ context.Context, bodies []string) []error {
-	return make([]error, len(bodies))
+func (discardQueue) Send(_ context.Context, messages []outbox.Message) []error {
+	return make([]error, len(messages))
 }
 
 func TestHandler_DeadLettersOnceWhileTheResultQueueIsDown(t *testing.T) {
@@ -353,7 +354,7 @@ func TestHandler_CountsThrottlingByMNS(t *testing.T) {
 		_, err := d.handle(t, time.Minute, batch(item(1)))
 		require.NoError(t, err)
 		assert.InDelta(t, 1, d.lines(t, "invocation done")[0]["throttled"], 0)
-		again := d.lines(t, "publishing again")
+		again := d.lines(t, "calling MNS again")
 		require.Len(t, again, 1)
 		assert.Equal(t, "DEBUG", again[0]["level"])
 	})

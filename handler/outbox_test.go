@@ -14,6 +14,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/outbox"
 )
 
 func TestHandler_OneMessageDoesNotTakeItsBatchWithIt(t *testing.T) {
@@ -30,17 +31,17 @@ func TestHandler_OneMessageDoesNotTakeItsBatchWithIt(t *testing.T) {
 // pickyQueue refuses a whole request for one of its messages, as MNS does.
 type pickyQueue struct{ *fakeQueue }
 
-func (q *pickyQueue) Send(ctx context.Context, bodies []string) []error {
-	for _, body := range bodies {
+func (q *pickyQueue) Send(ctx context.Context, messages []outbox.Message) []error {
+	for _, body := range bodiesOf(messages) {
 		if body == "too large" {
-			answers := make([]error, len(bodies))
+			answers := make([]error, len(messages))
 			for i := range answers {
 				answers[i] = permanent("InvalidArgument")
 			}
 			return answers
 		}
 	}
-	return q.fakeQueue.Send(ctx, bodies)
+	return q.fakeQueue.Send(ctx, messages)
 }
 
 func TestHandler_SendsAgainOnlyWhatTheQueueRefused(t *testing.T) {
@@ -188,6 +189,6 @@ func TestHandler_APortThatAnswersForTooFewMessagesIsNotTrusted(t *testing.T) {
 	})
 }
 
-type shortQueue struct{}
+type shortQueue struct{ inspected }
 
-func (*shortQueue) Send(context.Context, []string) []error { return nil }
+func (*shortQueue) Send(context.Context, []outbox.Message) []error { return nil }

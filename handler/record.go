@@ -44,21 +44,19 @@ func keyOf(parts ...string) recordKey {
 	return recordKey(hash.Sum(nil))
 }
 
-// outcomeData is what a finished event leaves behind: what the summary needs and
-// the event itself does not say.
-type outcomeData struct {
-	taskID, requestID, errCode string
+// done is what a finished event leaves behind: the part of its result that the event
+// itself does not say and the summary needs.
+type done struct{ taskID, requestID, errCode string }
+
+func doneOf(data events.ResultData) done {
+	return done{taskID: data.BackupSetDownloadTaskID, requestID: data.RequestID, errCode: data.ErrCode}
 }
 
-// of returns the data of a result for an event that ended like this one.
-func (o outcomeData) of(event events.Event) events.ResultData {
+// data returns the data of a result for an event that ended like this.
+func (o done) data(event events.Event) events.ResultData {
 	data := events.NewResultData(event)
 	data.BackupSetDownloadTaskID, data.RequestID, data.ErrCode = o.taskID, o.requestID, o.errCode
 	return data
-}
-
-func outcomeOf(data events.ResultData) outcomeData {
-	return outcomeData{taskID: data.BackupSetDownloadTaskID, requestID: data.RequestID, errCode: data.ErrCode}
 }
 
 // record remembers, in memory and for this instance, what is done, by key. A
@@ -69,7 +67,7 @@ type record struct {
 	mu    sync.Mutex
 	limit int // bytes
 	size  int
-	done  map[recordKey]outcomeData
+	done  map[recordKey]done
 	order []recordKey // oldest first, from next on
 	next  int
 }
@@ -79,21 +77,21 @@ type record struct {
 const entrySize = 2*sha256.Size + 3*16 + 32
 
 func newRecord(limit int) *record {
-	return &record{limit: limit, done: make(map[recordKey]outcomeData)}
+	return &record{limit: limit, done: make(map[recordKey]done)}
 }
 
-func (o outcomeData) size() int {
+func (o done) size() int {
 	return entrySize + len(o.taskID) + len(o.requestID) + len(o.errCode)
 }
 
-func (r *record) get(key recordKey) (outcomeData, bool) {
+func (r *record) get(key recordKey) (done, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	data, ok := r.done[key]
 	return data, ok
 }
 
-func (r *record) put(key recordKey, data outcomeData) {
+func (r *record) put(key recordKey, data done) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if earlier, ok := r.done[key]; ok {

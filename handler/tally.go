@@ -9,75 +9,8 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/attempt"
 )
-
-// outcome is how an event ended, as the summary writes it.
-type outcome string
-
-const (
-	outcomeCreated     outcome = "created"
-	outcomeFailed      outcome = "failed"
-	outcomeIgnored     outcome = "ignored"
-	outcomeAlreadyDone outcome = "alreadyDone"
-	outcomeOpen        outcome = "open" // in the log and in errors only
-)
-
-// delivery is one event of the payload.
-type delivery struct {
-	index    int
-	event    events.Event
-	resultID string
-	message  recordKey // the key of this message
-	created  recordKey // the key of this event once a task is created for it
-	fate     *fate     // nil for a repeat
-}
-
-// end is what became of an event.
-type end struct {
-	*delivery
-	outcome  outcome
-	data     events.ResultData
-	text     string        // of the log line
-	reason   error         // why it is open
-	attempts int           // calls made to DBS
-	took     time.Duration // from the first call to the last answer
-}
-
-// leftOpen returns the end of an event that stays open for the given reason.
-func (e end) leftOpen(reason error) end {
-	e.outcome, e.reason, e.text = outcomeOpen, reason, "event open, to be delivered again"
-	return e
-}
-
-// attributes are those of the event's log line. They hold no body and no
-// credential.
-func (e end) attributes() []slog.Attr {
-	attributes := make([]slog.Attr, 0, 12)
-	attributes = append(attributes, slog.String("eventId", events.Truncate(e.resultID, 256)))
-	data := e.data
-	for _, a := range [...]slog.Attr{
-		slog.String("clientToken", data.ClientToken),
-		slog.String("backupSetId", data.BackupSetID),
-		slog.String("backupSetName", data.BackupSetName),
-		slog.String("taskId", data.BackupSetDownloadTaskID),
-		slog.String("dbsRequestId", data.RequestID),
-		slog.String("errCode", data.ErrCode),
-	} {
-		if a.Value.String() != "" {
-			attributes = append(attributes, a)
-		}
-	}
-	if e.attempts > 0 {
-		attributes = append(attributes, slog.Int("attempts", e.attempts), slog.Int64("durationMs", e.took.Milliseconds()))
-	}
-	switch {
-	case e.reason != nil:
-		attributes = append(attributes, slog.String("error", e.reason.Error()))
-	case data.ErrMessage != "":
-		attributes = append(attributes, slog.String("error", data.ErrMessage))
-	}
-	return attributes
-}
 
 // maxOpenLines bounds the log lines about open events: a batch has up to 10,000,
 // and they end in the last second.
@@ -90,7 +23,7 @@ const oldAge = time.Hour
 // tally counts what became of the events of one invocation, and writes a log line
 // for each. It is safe for concurrent use.
 type tally struct {
-	log *slog.Logger
+	log *attempt.Log
 
 	mu      sync.Mutex // guards what follows
 	summary Summary
@@ -107,13 +40,13 @@ func (t *tally) take() {
 	t.summary.Events++
 }
 
-// add counts the end of an event, and logs it.
-func (t *tally) add(e end) {
+// add counts and logs what became of an event.
+func (t *tally) add(d *delivery, e ending) {
 	age := time.Duration(0)
-	if e.outcome == outcomeOpen && !e.event.Time.IsZero() {
-		age = time.Since(e.event.Time)
+	if e.outcome == outcomeOpen && !d.event.Time.IsZero() {
+		age = time.Since(d.event.Time)
 	}
-	if !t.count(e) {
+	if !t.count(d, e) {
 		return
 	}
 	level := slog.LevelInfo
@@ -126,18 +59,15 @@ func (t *tally) add(e end) {
 	if !t.log.Enabled(context.Background(), level) {
 		return
 	}
-	attributes := e.attributes()
+	attributes := e.attributes(d)
 	if age >= oldAge {
 		attributes = append(attributes, slog.Int64("ageMinutes", int64(age.Minutes())))
 	}
-	if e.outcome == outcomeIgnored {
-		attributes = append(attributes, slog.String("backupStatus", events.Truncate(e.event.BackupStatus, 64)))
-	}
-	t.log.LogAttrs(context.Background(), level, e.text, attributes...)
+	t.log.LogAttrs(context.Background(), level, e.outcome.logText(), attributes...)
 }
 
-// count counts the end of an event, and reports whether it has a log line.
-func (t *tally) count(e end) bool {
+// count counts what became of an event, and reports whether that has a log line.
+func (t *tally) count(d *delivery, e ending) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch e.outcome {
@@ -150,18 +80,18 @@ func (t *tally) count(e end) bool {
 	case outcomeAlreadyDone:
 		t.summary.AlreadyDone++
 	case outcomeOpen:
-		t.open.add(e.event, e.reason)
-		t.oldest = earlier(t.oldest, e.event.Time)
+		t.open.add(d.event, e.reason)
+		t.oldest = earlier(t.oldest, d.event.Time)
 		if t.open.count > maxOpenLines {
-			t.more = earlier(t.more, e.event.Time)
+			t.more = earlier(t.more, d.event.Time)
 			return false
 		}
 		return true
 	}
-	if e.index < maxEntries {
-		entry := Entry{Outcome: string(e.outcome), ResultData: e.data, index: e.index}
+	if d.index < maxEntries {
+		entry := Entry{Outcome: string(e.outcome), ResultData: e.data, index: d.index}
 		if e.outcome == outcomeIgnored {
-			entry.BackupStatus = events.Truncate(e.event.BackupStatus, 64)
+			entry.BackupStatus = events.Truncate(d.event.BackupStatus, 64)
 		}
 		t.summary.Results = append(t.summary.Results, entry)
 	}
@@ -216,23 +146,21 @@ func (t *tally) close() (Summary, error) {
 	return t.summary, nil
 }
 
-// done writes the line of the whole invocation.
-func (t *tally) done(err error, calls *callLog, took time.Duration) {
+// logInvocation logs the invocation's outcome.
+func (t *tally) logInvocation(err error, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	attributes := []slog.Attr{
+	attributes := append([]slog.Attr{
 		slog.Int("events", t.summary.Events),
 		slog.Int("created", t.summary.Created),
 		slog.Int("failed", t.summary.Failed),
 		slog.Int("ignored", t.summary.Ignored),
 		slog.Int("alreadyDone", t.summary.AlreadyDone),
 		slog.Int("open", t.open.count),
-		slog.Int64("attempts", calls.attempts.Load()),
-		slog.Int64("throttled", calls.throttled.Load()),
 		slog.Int64("durationMs", took.Milliseconds()),
-	}
+	}, t.log.Counts()...)
 	if !t.oldest.IsZero() {
 		attributes = append(attributes, slog.Int64("oldestOpenMinutes", int64(time.Since(t.oldest).Minutes())))
 	}
-	logInvocation(t.log, err, attributes)
+	logInvocation(t.log.Logger, err, attributes)
 }

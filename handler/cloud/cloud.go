@@ -41,6 +41,7 @@ type Error struct {
 	Service        string        // DBS or MNS
 	Code           string        // the service's error code, or the adapter's word for a failure without one
 	Message        string        // the service's message, or what happened
+	Fix            string        // what the operator can do about an operator fault; empty if that is unknown
 	HTTPStatusCode int           // 0 if there was no answer
 	RequestID      string        // the service's RequestId, if it answered with one
 	Throttled      bool          // the service asks to be called less often
@@ -62,6 +63,12 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&s, " [RequestId %s]", events.Truncate(e.RequestID, 64))
 	}
 	return s.String()
+}
+
+// Denied reports whether err is a refusal for a missing permission.
+func Denied(err error) bool {
+	service := ErrorOf(err)
+	return service.Kind == OperatorFault && service.HTTPStatusCode == 403
 }
 
 func (e *Error) Unwrap() error { return e.Err }

@@ -1,4 +1,6 @@
-package handler
+// Package discovery finds finished backup sets that have no download task, and
+// announces them to the source queue.
+package discovery
 
 import (
 	"cmp"
@@ -12,11 +14,12 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/attempt"
 	"increment-backup-download/handler/cloud"
 )
 
-// Discovery is what a discovery run answers.
-type Discovery struct {
+// Answer is the outcome of a discovery run.
+type Answer struct {
 	DryRun bool         `json:"dryRun"`
 	Plans  []PlanReport `json:"plans"` // in the order in which they were asked for
 }
@@ -59,13 +62,13 @@ const (
 
 // DiscoveryError fails a discovery run that could not do all it was to do. What it
 // did stays done, and the next run finds the rest.
-type DiscoveryError struct {
+type DiscoveryError struct { //nolint:revive // Function Compute reports the name without the package
 	Plans    int // of the run
-	Failures []DiscoveryFailure
+	Failures []Failure
 }
 
-// DiscoveryFailure says what failed in one backup plan.
-type DiscoveryFailure struct {
+// Failure says what failed in one backup plan.
+type Failure struct {
 	BackupPlanID string
 	Operation    string // of DBS or MNS
 	Err          error  // of the operation's last attempt
@@ -73,7 +76,7 @@ type DiscoveryFailure struct {
 
 // text says what failed, and, for a refused permission, which action to allow. That
 // comes before the service's own words, which may be cut off.
-func (f DiscoveryFailure) text() string {
+func (f Failure) text() string {
 	action, allow := "dbs:"+f.Operation, ""
 	switch f.Operation {
 	case operationDepth:
@@ -108,6 +111,13 @@ func (e *DiscoveryError) Error() string {
 // Unwrap returns the error of the first failure.
 func (e *DiscoveryError) Unwrap() error { return e.Failures[0].Err }
 
+// Bounds of what an error and the answer name.
+const (
+	maxNamed   = 10  // plans, or sets of a line
+	maxReason  = 350 // bytes for each plan
+	maxEntries = 100 // sets of a plan
+)
+
 // lookbackMargin is how much longer a backup set may take to fill than discovery
 // looks back, since it is not documented which time of a set StartTimestamp
 // selects by.
@@ -122,13 +132,12 @@ const maxWarned = 80
 
 // discoveryRun is one run over several backup plans.
 type discoveryRun struct {
-	*Handler
+	*Discoverer
 	command    events.Discover
 	now, since time.Time
-	calls      context.Context // for reading the lists
-	publishing context.Context // for announcements
-	caller     *caller
-	log        *slog.Logger
+	budget     attempt.Budget // Calls are for reading the lists, Publishing is for announcements
+	caller     *attempt.Caller
+	log        *attempt.Log
 
 	mu      sync.Mutex // guards what follows
 	counted bool       // the queue's depth is known, or cannot be had
@@ -137,38 +146,63 @@ type discoveryRun struct {
 	warned  int
 }
 
-// Discover finds the finished backup sets of the plans that command asks for
-// which no download task was made for, and announces them to the source queue.
-// command.Discover must be set. The plans are independent: what fails in one is in
-// the error, a [*DiscoveryError], and in the report of that plan alone. An
-// [*events.Error] in an [*EventError] says what the command or the settings lack.
-// Discover returns before the deadline of ctx, without which it goes on for as long
-// as a service fails, and leaves no goroutine behind. It keeps no state: whatever
-// it misses, the next run finds.
-func (h *Handler) Discover(ctx context.Context, requestID string, command events.Command) (Discovery, error) {
+// Config describes what to discover.
+type Config struct {
+	Source        events.Source
+	BackupPlanIDs []string // for a run that is not asked for others
+	LookbackHours int      // 0: [DefaultLookbackHours]
+}
+
+// DefaultLookbackHours is how far back discovery looks if nothing else is set.
+const DefaultLookbackHours = 72
+
+// Discoverer makes discovery runs. It is immutable and safe for concurrent use.
+type Discoverer struct {
+	config Config
+	lists  Lister
+	source Queue // nil: none
+	limits *attempt.Limits
+	log    *slog.Logger
+}
+
+// New returns a discoverer that reads lists and announces to source, which is nil (of
+// no type) if there is none.
+func New(config Config, lists Lister, source Queue, limits *attempt.Limits, log *slog.Logger) *Discoverer {
+	config.LookbackHours = cmp.Or(config.LookbackHours, DefaultLookbackHours)
+	return &Discoverer{config: config, lists: lists, source: source, limits: limits, log: log}
+}
+
+// Run finds the finished backup sets of the plans that command asks for which no
+// download task was made for, and announces them to the source queue. The plans are
+// independent: what fails in one is in the error, a [*DiscoveryError], and in the
+// report of that plan alone. An [*events.Error] says what the command or the settings
+// lack. Run returns before the deadline of ctx, without which it goes on for as long as
+// a service fails, and leaves no goroutine behind. It keeps no state: whatever it
+// misses, the next run finds.
+func (d *Discoverer) Run(ctx context.Context, requestID string, command events.Discover, timer bool) (Answer, error) {
 	started := time.Now()
-	log := h.log.With("requestId", requestID)
-	answer := Discovery{DryRun: command.Discover.DryRun, Plans: []PlanReport{}}
-	plans := h.plans(command.Discover)
+	log := attempt.NewLog(d.log.With("requestId", requestID))
+	answer := Answer{DryRun: command.DryRun, Plans: []PlanReport{}}
+	plans := d.plans(command)
 	switch {
-	case len(plans) == 0 && command.Timer:
+	case len(plans) == 0 && timer:
 		log.WarnContext(ctx, "nothing to discover: BACKUP_PLAN_IDS is empty")
 		return answer, nil
 	case len(plans) == 0:
-		return answer, &EventError{Reason: &events.Error{Code: events.CodeNoBackupPlan,
-			Message: "name the backup plans in BackupPlanIds, or in the setting BACKUP_PLAN_IDS"}}
-	case h.ports.Source == nil && !command.Discover.DryRun:
-		return answer, &EventError{Reason: &events.Error{Code: events.CodeNoSourceQueue,
-			Message: "set SOURCE_QUEUE, which names the queue that takes announcements; DryRun needs none"}}
+		return answer, &events.Error{Code: events.CodeNoBackupPlan,
+			Message: "name the backup plans in BackupPlanIds, or in the setting BACKUP_PLAN_IDS"}
+	case d.source == nil && !command.DryRun:
+		return answer, &events.Error{Code: events.CodeNoSourceQueue,
+			Message: "set SOURCE_QUEUE, which names the queue that takes announcements; DryRun needs none"}
 	}
 
-	calls, publishing, cancel := withBudget(ctx, 0)
+	budget, cancel := attempt.NewBudget(ctx, 0)
 	defer cancel()
 	run := &discoveryRun{
-		Handler: h, command: *command.Discover, now: started, since: started.Add(-h.lookback(command.Discover)),
-		calls: calls, publishing: publishing, log: log,
-		caller: &caller{starting: calls, running: calls, pacer: &pacer{limiter: h.limiter}, log: &callLog{log: log},
-			places: make(chan struct{}, h.config.Concurrency)},
+		Discoverer: d, command: command, now: started, since: started.Add(-d.lookback(command)),
+		budget: budget, log: log,
+		caller: &attempt.Caller{Gate: d.limits.NewGate(d.limits.Concurrency), Starting: budget.Calls, Running: budget.Calls,
+			Timeout: attempt.CallTimeout, Log: log, Service: attempt.DBS},
 	}
 	reports, failures := run.do(plans)
 	answer.Plans = reports
@@ -180,14 +214,12 @@ func (h *Handler) Discover(ctx context.Context, requestID string, command events
 		total.HeldBack += report.HeldBack
 		total.TaskFailed += report.TaskFailed
 	}
-	attributes := []slog.Attr{
+	attributes := append([]slog.Attr{
 		slog.Bool("dryRun", answer.DryRun), slog.Int("plans", len(plans)), slog.Int("plansFailed", len(failures)),
 		slog.Int("listed", total.Listed), slog.Int("taskFailed", total.TaskFailed),
 		slog.Int("announced", total.Announced), slog.Int("heldBack", total.HeldBack),
-		slog.Int64("attempts", run.caller.log.attempts.Load()),
-		slog.Int64("throttled", run.caller.log.throttled.Load()),
 		slog.Int64("durationMs", time.Since(started).Milliseconds()),
-	}
+	}, log.Counts()...)
 	if len(failures) > 0 {
 		err := &DiscoveryError{Plans: len(plans), Failures: failures}
 		log.LogAttrs(ctx, slog.LevelWarn, "discovery failed", append(attributes, slog.String("error", err.Error()))...)
@@ -198,10 +230,10 @@ func (h *Handler) Discover(ctx context.Context, requestID string, command events
 }
 
 // plans returns the IDs of the plans to look at, each once.
-func (h *Handler) plans(command *events.Discover) []string {
+func (d *Discoverer) plans(command events.Discover) []string {
 	asked := command.BackupPlanIDs
 	if len(asked) == 0 {
-		asked = h.config.BackupPlanIDs
+		asked = d.config.BackupPlanIDs
 	}
 	var plans []string
 	for _, id := range asked {
@@ -214,8 +246,8 @@ func (h *Handler) plans(command *events.Discover) []string {
 
 // lookback returns how far back the run looks. Sets that are asked for by name are
 // looked for as far back as there may be any.
-func (h *Handler) lookback(command *events.Discover) time.Duration {
-	hours := cmp.Or(command.LookbackHours, h.config.LookbackHours)
+func (d *Discoverer) lookback(command events.Discover) time.Duration {
+	hours := cmp.Or(command.LookbackHours, d.config.LookbackHours)
 	if command.LookbackHours == 0 && len(command.BackupSetIDs) > 0 {
 		hours = events.MaxLookbackHours
 	}
@@ -224,20 +256,19 @@ func (h *Handler) lookback(command *events.Discover) time.Duration {
 
 // do looks at all plans at once, and returns their reports in order. They start in
 // an order that changes, so that none is always the last in line.
-func (r *discoveryRun) do(plans []string) ([]PlanReport, []DiscoveryFailure) {
-	workers := r.config.Concurrency
+func (r *discoveryRun) do(plans []string) ([]PlanReport, []Failure) {
+	workers := r.limits.Concurrency
 	if len(plans) > 1 {
 		workers = max(1, workers/2) // a plan whose pages hang leaves places to the others
 	}
 	reports := make([]PlanReport, len(plans))
-	failed := make([]*DiscoveryFailure, len(plans))
-	turns := newTurns(len(plans))
+	failed := make([]*Failure, len(plans))
 	sets, tasks, items := newRoom(maxRows), newRoom(maxRows), newRoom(maxShelved)
 	var running sync.WaitGroup
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
 		running.Go(func() {
 			p := &planRun{discoveryRun: r, items: items, reader: planReader{
-				lists: r.ports.Lists, caller: r.caller, workers: workers, plan: plans[i], turns: turns,
+				lists: r.lists, caller: r.caller, workers: workers, plan: plans[i],
 				sets: holding{room: sets}, tasks: holding{room: tasks},
 			}}
 			reports[i], failed[i] = p.do()
@@ -245,15 +276,21 @@ func (r *discoveryRun) do(plans []string) ([]PlanReport, []DiscoveryFailure) {
 	}
 	running.Wait()
 	if more := r.warned - maxWarned; more > 0 {
-		r.log.LogAttrs(r.calls, slog.LevelWarn, "more downloads failed than are named here", slog.Int("count", more))
+		r.log.LogAttrs(r.budget.Calls, slog.LevelWarn, "more downloads failed than are named here", slog.Int("count", more))
 	}
-	var failures []DiscoveryFailure
+	var failures []Failure
 	for _, failure := range failed {
 		if failure != nil {
 			failures = append(failures, *failure)
 		}
 	}
 	return reports, failures
+}
+
+// mns returns a caller for the source queue.
+func (r *discoveryRun) mns() *attempt.Caller {
+	return &attempt.Caller{Gate: attempt.Open{}, Starting: r.budget.Publishing, Running: r.budget.Publishing,
+		Timeout: attempt.PublishTimeout, Log: r.log, Service: attempt.MNS}
 }
 
 // allow takes up to n of the announcements that the run may make: what the source
@@ -265,15 +302,11 @@ func (r *discoveryRun) allow(n int) (int, error) {
 	if !r.counted {
 		r.counted, r.left = true, maxAnnounced
 		if !r.command.DryRun {
-			attempts := 0
-			r.depth = retry(r.publishing, publishTimeout, func(ctx context.Context) error {
-				depth, err := r.ports.Source.Depth(ctx)
+			r.depth = r.mns().Do(func(ctx context.Context) error {
+				depth, err := r.source.Depth(ctx)
 				r.left = max(0, maxAnnounced-depth)
 				return err
-			}, func(err error, wait time.Duration) {
-				attempts++
-				r.caller.log.repeat("calling MNS again", attempts, wait, err, slog.String("operation", operationDepth))
-			})
+			}, slog.String("operation", operationDepth))
 		}
 	}
 	if r.depth != nil {
@@ -293,9 +326,9 @@ func (r *discoveryRun) mayWarn() bool {
 }
 
 // failureOf returns what failed in a plan, and nothing if err is nil.
-func failureOf(plan, operation string, err error) *DiscoveryFailure {
+func failureOf(plan, operation string, err error) *Failure {
 	if err == nil {
 		return nil
 	}
-	return &DiscoveryFailure{BackupPlanID: plan, Operation: operation, Err: err}
+	return &Failure{BackupPlanID: plan, Operation: operation, Err: err}
 }

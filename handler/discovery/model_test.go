@@ -1,4 +1,4 @@
-package handler_test
+package discovery_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/discovery"
 )
 
 // scene is what a generated DBS holds, and what is done to the calls.
@@ -78,7 +79,7 @@ func TestDiscover_KeepsItsPromise(t *testing.T) {
 // stage plays a scene.
 type stage struct {
 	scene
-	*discovery
+	*deployment
 	plans  []string
 	faulty bool
 	lists  int // calls in faulty runs
@@ -91,7 +92,7 @@ func newStage(s scene) *stage {
 	for i := range s.Plans {
 		st.plans = append(st.plans, fmt.Sprintf("dbsplan%d", i))
 	}
-	st.discovery = deployDiscovery(st.configure)
+	st.deployment = deploy(st.configure)
 	st.dbs.countsFromOne = s.CountsFromOne
 	for i, kinds := range s.Plans {
 		plan := st.plan(st.plans[i])
@@ -140,7 +141,7 @@ func (st *stage) configure(config *handler.Config) {
 
 // put adds a set of the given kind to a plan, with the tasks that the kind has.
 func (st *stage) put(plan *fakeDBSPlan, job, n int, kind string) {
-	set := backupSet(func(s *handler.BackupSet) {
+	set := backupSet(func(s *discovery.BackupSet) {
 		s.BackupSetJobID, s.BackupSetID = fmt.Sprintf("job%d", job), fmt.Sprintf("set-%d", n)
 		s.EndTime = s.EndTime.Add(-time.Duration(n) * time.Minute)
 		switch kind {
@@ -167,8 +168,8 @@ func (st *stage) put(plan *fakeDBSPlan, job, n int, kind string) {
 // isRefused reports whether DBS refuses for good to download a set.
 func isRefused(setID string) bool { return strings.HasPrefix(setID, "refused-") }
 
-func fullTask(n int) handler.DownloadTask {
-	return handler.DownloadTask{ID: fmt.Sprintf("full-%d", n), BackupSetID: "full", BackupSetCode: "full",
+func fullTask(n int) discovery.DownloadTask {
+	return discovery.DownloadTask{ID: fmt.Sprintf("full-%d", n), BackupSetID: "full", BackupSetCode: "full",
 		JobType: "cbs_backup_sub_full", Status: "finish"}
 }
 
@@ -215,7 +216,9 @@ func (st *stage) cut(call listCall, page *fakePage) {
 	switch st.Shifts[st.lists%len(st.Shifts)] {
 	case "add set":
 		st.added++
-		set := backupSet(func(s *handler.BackupSet) { s.BackupSetJobID, s.BackupSetID = "added", fmt.Sprintf("set-%d", st.added) })
+		set := backupSet(func(s *discovery.BackupSet) {
+			s.BackupSetJobID, s.BackupSetID = "added", fmt.Sprintf("set-%d", st.added)
+		})
 		plan.sets = slices.Insert(plan.sets, 0, set)
 	case "delete set":
 		if n := len(plan.sets); n > 0 {
@@ -226,14 +229,14 @@ func (st *stage) cut(call listCall, page *fakePage) {
 			if plan.sets[i].BackupStatus == "FILLING" && i%2 == 0 {
 				set := plan.sets[i]
 				set.BackupStatus = "COMPLETED"
-				plan.sets[i] = backupSet(func(s *handler.BackupSet) { *s = set })
+				plan.sets[i] = backupSet(func(s *discovery.BackupSet) { *s = set })
 			}
 		}
 	case "add task":
 		st.added++
 		plan.tasks = slices.Insert(plan.tasks, 0, fullTask(1000+st.added))
 	case "delete task":
-		i := slices.IndexFunc(plan.tasks, func(task handler.DownloadTask) bool { return task.JobType == "cbs_backup_sub_full" })
+		i := slices.IndexFunc(plan.tasks, func(task discovery.DownloadTask) bool { return task.JobType == "cbs_backup_sub_full" })
 		if i >= 0 {
 			plan.tasks = slices.Delete(plan.tasks, i, i+1)
 		}
@@ -327,7 +330,7 @@ func (st *stage) discover(t *testing.T) error {
 			}
 		}
 	}
-	var failed *handler.DiscoveryError
+	var failed *discovery.DiscoveryError
 	switch {
 	case err != nil && !st.faulty:
 		return err

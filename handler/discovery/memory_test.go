@@ -1,4 +1,4 @@
-package handler_test
+package discovery_test
 
 import (
 	"context"
@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/events"
-	"increment-backup-download/handler"
+	"increment-backup-download/handler/attempt"
+	"increment-backup-download/handler/discovery"
 )
 
 // endlessLists has lists of any length, of which it keeps nothing.
@@ -22,12 +23,12 @@ type endlessLists struct {
 	calls       func(call listCall)
 }
 
-func (l *endlessLists) BackupSets(_ context.Context, query handler.BackupSetQuery) (handler.BackupSetPage, error) {
-	page := handler.BackupSetPage{Totals: totalsOf(l.sets)}
+func (l *endlessLists) BackupSets(_ context.Context, query discovery.BackupSetQuery) (discovery.BackupSetPage, error) {
+	page := discovery.BackupSetPage{Totals: totalsOf(l.sets)}
 	l.calls(listCall{operation: listSets, pageNum: query.PageNum})
 	for i := query.PageNum * 100; i < min(l.sets, (query.PageNum+1)*100); i++ {
 		end := l.now.Add(time.Duration(i-l.sets) * time.Second)
-		set := handler.BackupSet{BackupSetJobID: strings.Clone(jobID), BackupSetID: fmt.Sprintf("mysql-bin.%06d", i),
+		set := discovery.BackupSet{BackupSetJobID: strings.Clone(jobID), BackupSetID: fmt.Sprintf("mysql-bin.%06d", i),
 			BackupStatus: "COMPLETED", StartTime: end.Add(-10 * time.Second), EndTime: end}
 		// An item as DBS gives it, with the fields of the newest SDKs.
 		set.Item = fmt.Appendf(nil, `{"EndTime":%d,"BackupSetExpiredTime":%d,"StartTime":%d,"StorageMethod":"Standard",`+
@@ -40,18 +41,18 @@ func (l *endlessLists) BackupSets(_ context.Context, query handler.BackupSetQuer
 	return page, nil
 }
 
-func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (handler.DownloadTaskPage, error) {
-	page := handler.DownloadTaskPage{Totals: totalsOf(l.tasks)}
+func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (discovery.DownloadTaskPage, error) {
+	page := discovery.DownloadTaskPage{Totals: totalsOf(l.tasks)}
 	l.calls(listCall{operation: listTasks, pageNum: pageNum})
 	for i := pageNum * 100; i < min(l.tasks, (pageNum+1)*100); i++ {
-		page.Tasks = append(page.Tasks, handler.DownloadTask{
+		page.Tasks = append(page.Tasks, discovery.DownloadTask{
 			ID: fmt.Sprintf("urxgrxt7%05d", i), BackupSetID: strings.Clone(jobID), BackupSetCode: fmt.Sprintf("mysql-bin.%06d", i),
 			JobType: strings.Clone("cbs_backup_sub_cont"), Status: strings.Clone("finish"), CreateTime: l.now})
 	}
 	return page, nil
 }
 
-func totalsOf(n int) handler.Totals { return handler.Totals{Pages: (n + 99) / 100, Elements: n} }
+func totalsOf(n int) discovery.Totals { return discovery.Totals{Pages: (n + 99) / 100, Elements: n} }
 
 func liveHeap() int64 {
 	runtime.GC()
@@ -76,8 +77,8 @@ func TestDiscover_ManySetsAndTasksTakeLittleMemory(t *testing.T) {
 		}
 	}
 	source := &fakeSource{}
-	h := handler.New(handler.Config{Concurrency: 1}, handler.Ports{Lists: lists, Source: source}, discard)
-	answer, err := h.Discover(t.Context(), "", events.Command{Discover: &events.Discover{BackupPlanIDs: []string{planA}}})
+	d := discovery.New(discovery.Config{}, lists, source, attempt.NewLimits(1, 0), discard)
+	answer, err := d.Run(t.Context(), "", events.Discover{BackupPlanIDs: []string{planA}}, false)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]int{"withTask": tasks, "announced": 10}, counts(t, answer.Plans[0]))
 	assert.Equal(t, "mysql-bin.099990", source.announced(t)[0])
@@ -91,10 +92,10 @@ func BenchmarkDiscover(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("sets=%d", n), func(b *testing.B) {
 			lists := &endlessLists{sets: n, tasks: n - 10, now: time.Now(), calls: func(listCall) {}}
-			h := handler.New(handler.Config{Concurrency: 16}, handler.Ports{Lists: lists, Source: &fakeSource{}}, discard)
+			d := discovery.New(discovery.Config{}, lists, &fakeSource{}, attempt.NewLimits(16, 0), discard)
 			b.ReportAllocs()
 			for b.Loop() {
-				answer, err := h.Discover(b.Context(), "", events.Command{Discover: &events.Discover{BackupPlanIDs: []string{planA}}})
+				answer, err := d.Run(b.Context(), "", events.Discover{BackupPlanIDs: []string{planA}}, false)
 				if err != nil || answer.Plans[0].Announced != 10 {
 					b.Fatal(answer, err)
 				}

@@ -1,4 +1,4 @@
-package handler_test
+package discovery_test
 
 import (
 	"context"
@@ -19,15 +19,17 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/attempt"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/discovery"
 )
 
 func TestDiscover_AnnouncesWhatHasNoTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		plan := d.plan(planA)
-		plan.sets = []handler.BackupSet{finished(58, time.Hour), finished(57, 2*time.Hour), finished(56, 3*time.Hour)}
-		plan.tasks = []handler.DownloadTask{taskOf(plan.sets[1], "task-57", "running")}
+		plan.sets = []discovery.BackupSet{finished(58, time.Hour), finished(57, 2*time.Hour), finished(56, 3*time.Hour)}
+		plan.tasks = []discovery.DownloadTask{taskOf(plan.sets[1], "task-57", "running")}
 
 		answer, err := d.run(t, events.Discover{})
 		require.NoError(t, err)
@@ -50,7 +52,7 @@ func TestDiscover_AnnouncesWhatHasNoTask(t *testing.T) {
 
 func TestDiscover_FindsNothingAfterItsAnnouncementsAreDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		for i := range 250 {
 			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
 		}
@@ -84,7 +86,7 @@ func TestDiscover_AsksForTheLookbackAndMore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(func(config *handler.Config) { config.LookbackHours = c.setting })
+				d := deploy(func(config *handler.Config) { config.LookbackHours = c.setting })
 				_, err := d.run(t, c.command)
 				require.NoError(t, err)
 				require.Len(t, d.dbs.callsOf(listSets, planA), 1)
@@ -99,7 +101,7 @@ func TestDiscover_AsksForTheLookbackAndMore(t *testing.T) {
 // A task that is made while the sets are read must be seen.
 func TestDiscover_ReadsAllSetsBeforeTheTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		plan := d.plan(planA)
 		for i := range 950 {
 			plan.sets = append(plan.sets, finished(i, time.Hour))
@@ -114,7 +116,7 @@ func TestDiscover_ReadsAllSetsBeforeTheTasks(t *testing.T) {
 			time.Sleep(time.Second)
 			d.dbs.mu.Lock()
 			if call.pageNum == 9 {
-				plan.tasks = []handler.DownloadTask{taskOf(plan.sets[7], "made meanwhile", "checking")}
+				plan.tasks = []discovery.DownloadTask{taskOf(plan.sets[7], "made meanwhile", "checking")}
 			}
 			d.dbs.mu.Unlock()
 			reading.Add(-1)
@@ -129,50 +131,50 @@ func TestDiscover_ReadsAllSetsBeforeTheTasks(t *testing.T) {
 
 func TestDiscover_DecidesTheStateOfEachSet(t *testing.T) {
 	all := map[string]struct {
-		set    func(*handler.BackupSet)
+		set    func(*discovery.BackupSet)
 		status string // of its task
 		want   string
 	}{
 		"finished":                      {nil, "", "announced"},
-		"in lower case":                 {func(s *handler.BackupSet) { s.BackupStatus = " completed\n" }, "", "announced"},
-		"not started":                   {func(s *handler.BackupSet) { s.BackupStatus = "INIT" }, "", "incomplete"},
-		"filling":                       {func(s *handler.BackupSet) { s.BackupStatus = "FILLING" }, "", "incomplete"},
-		"uncompleted":                   {func(s *handler.BackupSet) { s.BackupStatus = "UNCOMPLETED" }, "", "incomplete"},
-		"of a status not known":         {func(s *handler.BackupSet) { s.BackupStatus = "ARCHIVING" }, "", "incomplete"},
-		"without a status":              {func(s *handler.BackupSet) { s.BackupStatus = "" }, "", "incomplete"},
-		"without BackupSetJobId":        {func(s *handler.BackupSet) { s.BackupSetJobID = "" }, "", "incomplete"},
-		"without BackupSetId":           {func(s *handler.BackupSet) { s.BackupSetID = "" }, "", "incomplete"},
-		"of an endless name":            {func(s *handler.BackupSet) { s.BackupSetID = strings.Repeat("x", 2000) }, "", "incomplete"},
-		"expired":                       {func(s *handler.BackupSet) { s.ExpiredTime = time.Now().Add(-time.Hour) }, "", "expired"},
-		"expiring within the hour":      {func(s *handler.BackupSet) { s.ExpiredTime = time.Now().Add(time.Hour) }, "", "expired"},
-		"expiring after the hour":       {func(s *handler.BackupSet) { s.ExpiredTime = time.Now().Add(61 * time.Minute) }, "", "announced"},
-		"never expiring":                {func(s *handler.BackupSet) { s.ExpiredTime = time.Time{} }, "", "announced"},
-		"never expiring, as 0":          {func(s *handler.BackupSet) { s.ExpiredTime = time.UnixMilli(0) }, "", "announced"},
-		"ended before the lookback":     {func(s *handler.BackupSet) { s.EndTime = time.Now().Add(-72*time.Hour - 1) }, "", "beforeLookback"},
-		"ended just in the lookback":    {func(s *handler.BackupSet) { s.EndTime = time.Now().Add(-72 * time.Hour) }, "", "announced"},
-		"filled for weeks":              {func(s *handler.BackupSet) { s.StartTime = time.Now().Add(-28 * 24 * time.Hour) }, "", "announced"},
-		"without an EndTime":            {func(s *handler.BackupSet) { s.EndTime = time.Time{} }, "", "announced"},
+		"in lower case":                 {func(s *discovery.BackupSet) { s.BackupStatus = " completed\n" }, "", "announced"},
+		"not started":                   {func(s *discovery.BackupSet) { s.BackupStatus = "INIT" }, "", "incomplete"},
+		"filling":                       {func(s *discovery.BackupSet) { s.BackupStatus = "FILLING" }, "", "incomplete"},
+		"uncompleted":                   {func(s *discovery.BackupSet) { s.BackupStatus = "UNCOMPLETED" }, "", "incomplete"},
+		"of a status not known":         {func(s *discovery.BackupSet) { s.BackupStatus = "ARCHIVING" }, "", "incomplete"},
+		"without a status":              {func(s *discovery.BackupSet) { s.BackupStatus = "" }, "", "incomplete"},
+		"without BackupSetJobId":        {func(s *discovery.BackupSet) { s.BackupSetJobID = "" }, "", "incomplete"},
+		"without BackupSetId":           {func(s *discovery.BackupSet) { s.BackupSetID = "" }, "", "incomplete"},
+		"of an endless name":            {func(s *discovery.BackupSet) { s.BackupSetID = strings.Repeat("x", 2000) }, "", "incomplete"},
+		"expired":                       {func(s *discovery.BackupSet) { s.ExpiredTime = time.Now().Add(-time.Hour) }, "", "expired"},
+		"expiring within the hour":      {func(s *discovery.BackupSet) { s.ExpiredTime = time.Now().Add(time.Hour) }, "", "expired"},
+		"expiring after the hour":       {func(s *discovery.BackupSet) { s.ExpiredTime = time.Now().Add(61 * time.Minute) }, "", "announced"},
+		"never expiring":                {func(s *discovery.BackupSet) { s.ExpiredTime = time.Time{} }, "", "announced"},
+		"never expiring, as 0":          {func(s *discovery.BackupSet) { s.ExpiredTime = time.UnixMilli(0) }, "", "announced"},
+		"ended before the lookback":     {func(s *discovery.BackupSet) { s.EndTime = time.Now().Add(-72*time.Hour - 1) }, "", "beforeLookback"},
+		"ended just in the lookback":    {func(s *discovery.BackupSet) { s.EndTime = time.Now().Add(-72 * time.Hour) }, "", "announced"},
+		"filled for weeks":              {func(s *discovery.BackupSet) { s.StartTime = time.Now().Add(-28 * 24 * time.Hour) }, "", "announced"},
+		"without an EndTime":            {func(s *discovery.BackupSet) { s.EndTime = time.Time{} }, "", "announced"},
 		"with a task":                   {nil, "finish", "withTask"},
 		"with a failed task":            {nil, "stop", "taskFailed"},
 		"with a task that never began":  {nil, "init", "taskFailed"},
 		"with a failed task, odd case":  {nil, " STOP ", "taskFailed"},
-		"with a task, unfinished":       {func(s *handler.BackupSet) { s.BackupStatus = "FILLING" }, "running", "withTask"},
-		"with a task, expired":          {func(s *handler.BackupSet) { s.ExpiredTime = time.Now() }, "finish", "withTask"},
-		"incomplete and expired":        {func(s *handler.BackupSet) { s.BackupStatus = "INIT"; s.ExpiredTime = time.Now() }, "", "incomplete"},
-		"expired before the lookback":   {func(s *handler.BackupSet) { s.EndTime = time.UnixMilli(1); s.ExpiredTime = time.Now() }, "", "expired"},
-		"failed, expired":               {func(s *handler.BackupSet) { s.ExpiredTime = time.Now() }, "stop", "expired"},
-		"failed, before the lookback":   {func(s *handler.BackupSet) { s.EndTime = time.UnixMilli(1) }, "stop", "beforeLookback"},
-		"unfinished before a lookback":  {func(s *handler.BackupSet) { s.BackupStatus = "INIT"; s.EndTime = time.UnixMilli(1) }, "", "incomplete"},
+		"with a task, unfinished":       {func(s *discovery.BackupSet) { s.BackupStatus = "FILLING" }, "running", "withTask"},
+		"with a task, expired":          {func(s *discovery.BackupSet) { s.ExpiredTime = time.Now() }, "finish", "withTask"},
+		"incomplete and expired":        {func(s *discovery.BackupSet) { s.BackupStatus = "INIT"; s.ExpiredTime = time.Now() }, "", "incomplete"},
+		"expired before the lookback":   {func(s *discovery.BackupSet) { s.EndTime = time.UnixMilli(1); s.ExpiredTime = time.Now() }, "", "expired"},
+		"failed, expired":               {func(s *discovery.BackupSet) { s.ExpiredTime = time.Now() }, "stop", "expired"},
+		"failed, before the lookback":   {func(s *discovery.BackupSet) { s.EndTime = time.UnixMilli(1) }, "stop", "beforeLookback"},
+		"unfinished before a lookback":  {func(s *discovery.BackupSet) { s.BackupStatus = "INIT"; s.EndTime = time.UnixMilli(1) }, "", "incomplete"},
 		"with a task of unknown status": {nil, "resting", "withTask"},
 	}
 	for name, c := range all {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
+				d := deploy(nil)
 				plan := d.plan(planA)
-				plan.sets = []handler.BackupSet{backupSet(c.set)}
+				plan.sets = []discovery.BackupSet{backupSet(c.set)}
 				if c.status != "" {
-					plan.tasks = []handler.DownloadTask{taskOf(plan.sets[0], "task", c.status)}
+					plan.tasks = []discovery.DownloadTask{taskOf(plan.sets[0], "task", c.status)}
 				}
 				answer, err := d.run(t, events.Discover{})
 				require.NoError(t, err)
@@ -187,7 +189,7 @@ func TestDiscover_DecidesTheStateOfEachSet(t *testing.T) {
 
 // counts returns the counts of a report that are not 0, but for listed, and checks
 // that they add up to it.
-func counts(t testing.TB, report handler.PlanReport) map[string]int {
+func counts(t testing.TB, report discovery.PlanReport) map[string]int {
 	t.Helper()
 	counts := map[string]int{"withTask": report.WithTask, "incomplete": report.Incomplete, "expired": report.Expired,
 		"beforeLookback": report.BeforeLookback, "taskFailed": report.TaskFailed,
@@ -205,30 +207,30 @@ func counts(t testing.TB, report handler.PlanReport) map[string]int {
 
 func TestDiscover_JoinsTasksToSets(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*handler.DownloadTask)
+		change func(*discovery.DownloadTask)
 		has    bool
 	}{
-		"of the same job and file":     {func(*handler.DownloadTask) {}, true},
-		"without a status":             {func(task *handler.DownloadTask) { task.Status = "" }, true},
-		"without a BackupSetJobType":   {func(task *handler.DownloadTask) { task.JobType = "" }, true},
-		"without a time":               {func(task *handler.DownloadTask) { task.CreateTime = time.Time{} }, true},
-		"made long ago":                {func(task *handler.DownloadTask) { task.CreateTime = time.UnixMilli(1) }, true},
-		"of a full backup":             {func(task *handler.DownloadTask) { task.JobType = "cbs_backup_sub_full" }, false},
-		"of another job":               {func(task *handler.DownloadTask) { task.BackupSetID = "1hv5g9wk0002" }, false},
-		"of another file":              {func(task *handler.DownloadTask) { task.BackupSetCode = "mysql-bin.000002" }, false},
-		"of another file, in odd case": {func(task *handler.DownloadTask) { task.BackupSetCode = "MYSQL-BIN.000001" }, false},
-		"with job and file interchanged": {func(task *handler.DownloadTask) {
+		"of the same job and file":     {func(*discovery.DownloadTask) {}, true},
+		"without a status":             {func(task *discovery.DownloadTask) { task.Status = "" }, true},
+		"without a BackupSetJobType":   {func(task *discovery.DownloadTask) { task.JobType = "" }, true},
+		"without a time":               {func(task *discovery.DownloadTask) { task.CreateTime = time.Time{} }, true},
+		"made long ago":                {func(task *discovery.DownloadTask) { task.CreateTime = time.UnixMilli(1) }, true},
+		"of a full backup":             {func(task *discovery.DownloadTask) { task.JobType = "cbs_backup_sub_full" }, false},
+		"of another job":               {func(task *discovery.DownloadTask) { task.BackupSetID = "1hv5g9wk0002" }, false},
+		"of another file":              {func(task *discovery.DownloadTask) { task.BackupSetCode = "mysql-bin.000002" }, false},
+		"of another file, in odd case": {func(task *discovery.DownloadTask) { task.BackupSetCode = "MYSQL-BIN.000001" }, false},
+		"with job and file interchanged": {func(task *discovery.DownloadTask) {
 			task.BackupSetID, task.BackupSetCode = task.BackupSetCode, task.BackupSetID
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
+				d := deploy(nil)
 				plan := d.plan(planA)
-				plan.sets = []handler.BackupSet{backupSet(nil)}
+				plan.sets = []discovery.BackupSet{backupSet(nil)}
 				task := taskOf(plan.sets[0], "task", "running")
 				c.change(&task)
-				plan.tasks = []handler.DownloadTask{task}
+				plan.tasks = []discovery.DownloadTask{task}
 				answer, err := d.run(t, events.Discover{})
 				require.NoError(t, err)
 				assert.Equal(t, c.has, answer.Plans[0].WithTask == 1)
@@ -257,13 +259,13 @@ func TestDiscover_AFailedDownloadIsNamedAndTriedAgainIfAsked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
+				d := deploy(nil)
 				plan := d.plan(planA)
-				plan.sets = []handler.BackupSet{backupSet(nil)}
+				plan.sets = []discovery.BackupSet{backupSet(nil)}
 				for i, status := range c.statuses {
 					task := taskOf(plan.sets[0], fmt.Sprintf("task-%d", i), status)
 					task.CreateTime = task.CreateTime.Add(time.Duration(i) * time.Second)
-					plan.tasks = append([]handler.DownloadTask{task}, plan.tasks...)
+					plan.tasks = append([]discovery.DownloadTask{task}, plan.tasks...)
 				}
 				for range 2 {
 					d.log.Reset()
@@ -290,11 +292,11 @@ func TestDiscover_AFailedDownloadIsNamedAndTriedAgainIfAsked(t *testing.T) {
 // A page that shifts shows a task twice, which has failed once for all that.
 func TestDiscover_CountsAFailedDownloadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		plan := d.plan(planA)
-		plan.sets = []handler.BackupSet{backupSet(nil)}
+		plan.sets = []discovery.BackupSet{backupSet(nil)}
 		first, second := taskOf(plan.sets[0], "task-1", "stop"), taskOf(plan.sets[0], "task-2", "stop")
-		plan.tasks = []handler.DownloadTask{first, second, first, second}
+		plan.tasks = []discovery.DownloadTask{first, second, first, second}
 		d.dbs.cut = func(_ listCall, page *fakePage) { page.totals.Elements = min(page.totals.Elements, 2) }
 		_, err := d.run(t, events.Discover{RetryFailed: true})
 		require.NoError(t, err)
@@ -315,9 +317,9 @@ func TestDiscover_ReportsTheTaskThatCounts(t *testing.T) {
 		for _, newestFirst := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, newest first %t", name, newestFirst), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					d := deployDiscovery(nil)
+					d := deploy(nil)
 					plan := d.plan(planA)
-					plan.sets = []handler.BackupSet{backupSet(nil)}
+					plan.sets = []discovery.BackupSet{backupSet(nil)}
 					for i, status := range c.statuses {
 						task := taskOf(plan.sets[0], fmt.Sprintf("task-%d", i), status)
 						task.CreateTime = task.CreateTime.Add(time.Duration(i) * time.Second)
@@ -338,7 +340,7 @@ func TestDiscover_ReportsTheTaskThatCounts(t *testing.T) {
 // The other pages of a list that lacks one are of no use.
 func TestDiscover_GivesUpAListAsSoonAsAPageFailsForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		for i := range 1000 {
 			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
 		}
@@ -362,9 +364,9 @@ func TestDiscover_GivesUpAListAsSoonAsAPageFailsForGood(t *testing.T) {
 
 func TestDiscover_ATriedDownloadIsANewTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		plan := d.plan(planA)
-		plan.sets = []handler.BackupSet{backupSet(nil)}
+		plan.sets = []discovery.BackupSet{backupSet(nil)}
 		for range 2 {
 			_, err := d.run(t, events.Discover{})
 			require.NoError(t, err)
@@ -455,7 +457,7 @@ func TestDiscover_AnnouncesNothingFromHalfAList(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(func(config *handler.Config) { config.BackupPlanIDs = []string{planA, planB} })
+				d := deploy(func(config *handler.Config) { config.BackupPlanIDs = []string{planA, planB} })
 				for i := range 260 {
 					set := finished(i, time.Hour)
 					d.plan(planA).sets = append(d.plan(planA).sets, set)
@@ -463,11 +465,11 @@ func TestDiscover_AnnouncesNothingFromHalfAList(t *testing.T) {
 						d.plan(planA).tasks = append(d.plan(planA).tasks, taskOf(set, fmt.Sprintf("task-%d", i), "finish"))
 					}
 				}
-				d.plan(planB).sets = []handler.BackupSet{finished(1000, time.Hour)}
+				d.plan(planB).sets = []discovery.BackupSet{finished(1000, time.Hour)}
 				d.dbs.before, d.dbs.cut = c.before, c.cut
 
 				answer, err := d.run(t, events.Discover{})
-				var failed *handler.DiscoveryError
+				var failed *discovery.DiscoveryError
 				require.ErrorAs(t, err, &failed)
 				require.Len(t, failed.Failures, 1)
 				assert.Equal(t, planA, failed.Failures[0].BackupPlanID)
@@ -505,7 +507,7 @@ func TestDiscover_ReadsPagesCountedFromZeroOrOne(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
+				d := deploy(nil)
 				d.dbs.countsFromOne = c.fromOne
 				plan := d.plan(planA)
 				for i := range c.sets {
@@ -534,7 +536,7 @@ func TestDiscover_PagesThatShift(t *testing.T) {
 	}{
 		"a task is added in front": {shift: func(plan *fakeDBSPlan, _ int) {
 			task := taskOf(plan.sets[299], "new", "checking")
-			plan.tasks = append([]handler.DownloadTask{task}, plan.tasks...)
+			plan.tasks = append([]discovery.DownloadTask{task}, plan.tasks...)
 		}, announced: 50},
 		"a task is deleted, once": {shift: func(plan *fakeDBSPlan, reads int) {
 			if reads == 1 {
@@ -547,7 +549,7 @@ func TestDiscover_PagesThatShift(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(func(config *handler.Config) { config.Concurrency = 1 })
+				d := deploy(func(config *handler.Config) { config.Concurrency = 1 })
 				plan := d.plan(planA)
 				for i := range 300 {
 					plan.sets = append(plan.sets, finished(i, time.Hour))
@@ -577,7 +579,7 @@ func TestDiscover_PagesThatShift(t *testing.T) {
 
 func TestDiscover_SetsThatAreMissingAreFoundByTheNextRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		for i := range 150 {
 			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
 		}
@@ -599,9 +601,9 @@ func TestDiscover_SetsThatAreMissingAreFoundByTheNextRun(t *testing.T) {
 
 func TestDiscover_DropsRepeatsByKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
-		filling := backupSet(func(s *handler.BackupSet) { s.BackupStatus = "FILLING" })
-		d.plan(planA).sets = []handler.BackupSet{filling, backupSet(nil), filling, backupSet(nil)}
+		d := deploy(nil)
+		filling := backupSet(func(s *discovery.BackupSet) { s.BackupStatus = "FILLING" })
+		d.plan(planA).sets = []discovery.BackupSet{filling, backupSet(nil), filling, backupSet(nil)}
 		answer, err := d.run(t, events.Discover{})
 		require.NoError(t, err)
 		assert.Equal(t, map[string]int{"announced": 1}, counts(t, answer.Plans[0]), "the one that was completed meanwhile")
@@ -610,17 +612,17 @@ func TestDiscover_DropsRepeatsByKey(t *testing.T) {
 }
 
 func TestDiscover_ASetNameThatIsUsedAgainIsReported(t *testing.T) {
-	older := func(s *handler.BackupSet) {
+	older := func(s *discovery.BackupSet) {
 		s.StartTime, s.EndTime = s.StartTime.Add(-100*time.Hour), s.EndTime.Add(-100*time.Hour)
 	}
-	for name, changes := range map[string][]func(*handler.BackupSet){
+	for name, changes := range map[string][]func(*discovery.BackupSet){
 		"the older one first": {older, nil},
 		"the newer one first": {nil, older},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
-				d.plan(planA).sets = []handler.BackupSet{backupSet(changes[0]), backupSet(changes[1])}
+				d := deploy(nil)
+				d.plan(planA).sets = []discovery.BackupSet{backupSet(changes[0]), backupSet(changes[1])}
 				answer, err := d.run(t, events.Discover{})
 				require.NoError(t, err)
 				assert.Equal(t, map[string]int{"announced": 1}, counts(t, answer.Plans[0]), "the newer one counts")
@@ -644,7 +646,7 @@ func TestDiscover_TheSourceQueueIsABrake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
+				d := deploy(nil)
 				d.source.held = c.held
 				for i := range c.sets {
 					d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Duration(100-i)*time.Minute))
@@ -666,7 +668,7 @@ func TestDiscover_TheSourceQueueIsABrake(t *testing.T) {
 func TestDiscover_AsksForTheDepthOnceInARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plans := []string{planA, planB, "dbsqdss5tmh0003"}
-		d := deployDiscovery(func(config *handler.Config) { config.BackupPlanIDs = plans })
+		d := deploy(func(config *handler.Config) { config.BackupPlanIDs = plans })
 		d.source.held = 9_995
 		for i, id := range plans {
 			for n := range 3 {
@@ -690,11 +692,11 @@ func TestDiscover_AnnouncesNothingIfTheDepthCannotBeHad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
-				d.plan(planA).sets = []handler.BackupSet{backupSet(nil)}
+				d := deploy(nil)
+				d.plan(planA).sets = []discovery.BackupSet{backupSet(nil)}
 				d.source.depth = func(context.Context) error { return c.err }
 				answer, err := d.run(t, events.Discover{})
-				var failed *handler.DiscoveryError
+				var failed *discovery.DiscoveryError
 				require.ErrorAs(t, err, &failed)
 				assert.Contains(t, err.Error(), c.contains)
 				assert.Contains(t, err.Error(), "GetQueueAttributes")
@@ -707,7 +709,7 @@ func TestDiscover_AnnouncesNothingIfTheDepthCannotBeHad(t *testing.T) {
 
 func TestDiscover_SendsFullBatchesOneAfterTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		plan := d.plan(planA)
 		for i := range 40 {
 			set := finished(i, time.Duration(100-i)*time.Minute)
@@ -758,13 +760,13 @@ func TestDiscover_ASourceQueueThatRefusesFailsTheRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(nil)
+				d := deploy(nil)
 				for i := range 40 {
 					d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
 				}
 				d.source.before, d.source.refuse = c.before, c.refuse
 				answer, err := d.run(t, events.Discover{})
-				var failed *handler.DiscoveryError
+				var failed *discovery.DiscoveryError
 				require.ErrorAs(t, err, &failed)
 				for _, part := range append(c.contains, planA) {
 					assert.Contains(t, err.Error(), part)
@@ -780,7 +782,7 @@ func TestDiscover_ASourceQueueThatRefusesFailsTheRun(t *testing.T) {
 
 func TestDiscover_WhatTheDeadlineCutsOffIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		for i := range 200 {
 			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
 		}
@@ -793,7 +795,7 @@ func TestDiscover_WhatTheDeadlineCutsOffIsHeldBack(t *testing.T) {
 			}
 		}
 		answer, err := d.run(t, events.Discover{})
-		var failed *handler.DiscoveryError
+		var failed *discovery.DiscoveryError
 		require.ErrorAs(t, err, &failed)
 		assert.Positive(t, answer.Plans[0].HeldBack)
 		assert.Equal(t, 200, answer.Plans[0].Announced+answer.Plans[0].HeldBack)
@@ -802,9 +804,9 @@ func TestDiscover_WhatTheDeadlineCutsOffIsHeldBack(t *testing.T) {
 
 func TestDiscover_WarnsOf(t *testing.T) {
 	long := 100 * time.Hour
-	warn := func(t *testing.T, want int, parts []string, sets []handler.BackupSet, tasks []handler.DownloadTask) {
+	warn := func(t *testing.T, want int, parts []string, sets []discovery.BackupSet, tasks []discovery.DownloadTask) {
 		t.Helper()
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		d.plan(planA).sets, d.plan(planA).tasks = sets, tasks
 		for range 2 {
 			d.log.Reset()
@@ -817,56 +819,56 @@ func TestDiscover_WarnsOf(t *testing.T) {
 			}
 		}
 	}
-	taskAt := func(ago time.Duration) []handler.DownloadTask {
+	taskAt := func(ago time.Duration) []discovery.DownloadTask {
 		task := taskOf(finished(900, long), "task", "finish")
 		task.CreateTime = time.Now().Add(-ago)
-		return []handler.DownloadTask{task}
+		return []discovery.DownloadTask{task}
 	}
 	for name, test := range map[string]func(t *testing.T){
 		"sets older than the lookback that were never downloaded": func(t *testing.T) {
-			sets := []handler.BackupSet{finished(1, long), finished(2, long), finished(3, 2*long)}
+			sets := []discovery.BackupSet{finished(1, long), finished(2, long), finished(3, 2*long)}
 			warn(t, 1, []string{"BackupSetIds", `"count":2`, "mysql-bin.000001", "mysql-bin.000002"}, sets, taskAt(150*time.Hour))
 		},
 		"no older sets than the oldest task": func(t *testing.T) {
-			warn(t, 0, nil, []handler.BackupSet{finished(1, 2*long)}, taskAt(150*time.Hour))
+			warn(t, 0, nil, []discovery.BackupSet{finished(1, 2*long)}, taskAt(150*time.Hour))
 		},
 		"no older sets without any task to compare": func(t *testing.T) {
-			warn(t, 0, nil, []handler.BackupSet{finished(1, long)}, nil)
+			warn(t, 0, nil, []discovery.BackupSet{finished(1, long)}, nil)
 		},
 		"sets that stay UNCOMPLETED": func(t *testing.T) {
 			stuck := finished(1, 25*time.Hour)
 			stuck.BackupStatus = "UNCOMPLETED"
-			warn(t, 1, []string{"UNCOMPLETED", `"count":1`, "mysql-bin.000001"}, []handler.BackupSet{stuck}, nil)
+			warn(t, 1, []string{"UNCOMPLETED", `"count":1`, "mysql-bin.000001"}, []discovery.BackupSet{stuck}, nil)
 		},
 		"no set that is UNCOMPLETED for less than a day": func(t *testing.T) {
 			stuck := finished(1, 23*time.Hour)
 			stuck.BackupStatus = "UNCOMPLETED"
-			warn(t, 0, nil, []handler.BackupSet{stuck}, nil)
+			warn(t, 0, nil, []discovery.BackupSet{stuck}, nil)
 		},
 		"no set that is FILLING for days": func(t *testing.T) {
 			filling := finished(1, 25*time.Hour)
 			filling.BackupStatus = "FILLING"
-			warn(t, 0, nil, []handler.BackupSet{filling}, nil)
+			warn(t, 0, nil, []discovery.BackupSet{filling}, nil)
 		},
 		"sets without an ID": func(t *testing.T) {
-			nameless := backupSet(func(s *handler.BackupSet) { s.BackupSetJobID = "" })
-			warn(t, 1, []string{"BackupSetJobId", `"count":1`}, []handler.BackupSet{nameless}, nil)
+			nameless := backupSet(func(s *discovery.BackupSet) { s.BackupSetJobID = "" })
+			warn(t, 1, []string{"BackupSetJobId", `"count":1`}, []discovery.BackupSet{nameless}, nil)
 		},
 		"tasks that belong to no listed set": func(t *testing.T) {
 			warn(t, 1, []string{`"level":"ERROR"`, "belong to no listed backup set"},
-				[]handler.BackupSet{backupSet(nil)}, taskAt(time.Hour))
+				[]discovery.BackupSet{backupSet(nil)}, taskAt(time.Hour))
 		},
 		"no tasks from before the lookback": func(t *testing.T) {
-			warn(t, 0, nil, []handler.BackupSet{backupSet(nil)}, taskAt(long))
+			warn(t, 0, nil, []discovery.BackupSet{backupSet(nil)}, taskAt(long))
 		},
 		"no tasks of which one belongs to a set": func(t *testing.T) {
 			set := backupSet(nil)
-			warn(t, 0, nil, []handler.BackupSet{set}, append(taskAt(time.Hour), taskOf(set, "other", "finish")))
+			warn(t, 0, nil, []discovery.BackupSet{set}, append(taskAt(time.Hour), taskOf(set, "other", "finish")))
 		},
 		"no tasks of full backups": func(t *testing.T) {
 			tasks := taskAt(time.Hour)
 			tasks[0].JobType, tasks[0].BackupSetCode = "cbs_backup_sub_full", tasks[0].BackupSetID
-			warn(t, 0, nil, []handler.BackupSet{backupSet(nil)}, tasks)
+			warn(t, 0, nil, []discovery.BackupSet{backupSet(nil)}, tasks)
 		},
 	} {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
@@ -875,7 +877,7 @@ func TestDiscover_WarnsOf(t *testing.T) {
 
 func TestDiscover_ItsLinesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		for i := range 500 {
 			set := finished(i, time.Hour)
 			d.plan(planA).sets = append(d.plan(planA).sets, set)
@@ -890,8 +892,8 @@ func TestDiscover_ItsLinesAreBounded(t *testing.T) {
 
 func TestDiscover_WritesALineForEachPlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(func(config *handler.Config) { config.BackupPlanIDs = []string{planA, planB} })
-		d.plan(planA).sets = []handler.BackupSet{finished(1, time.Hour), finished(2, 100*time.Hour)}
+		d := deploy(func(config *handler.Config) { config.BackupPlanIDs = []string{planA, planB} })
+		d.plan(planA).sets = []discovery.BackupSet{finished(1, time.Hour), finished(2, 100*time.Hour)}
 		d.plan(planB)
 		_, err := d.run(t, events.Discover{})
 		require.NoError(t, err)
@@ -914,7 +916,7 @@ func TestDiscover_WritesALineForEachPlan(t *testing.T) {
 
 func TestDiscover_NamesUpToAHundredSetsThoseWithoutATaskFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		plan := d.plan(planA)
 		for i := range 200 {
 			set := finished(i, time.Hour)
@@ -939,19 +941,19 @@ func TestDiscover_NamesUpToAHundredSetsThoseWithoutATaskFirst(t *testing.T) {
 
 func TestDiscover_OnlyTheSetsThatAreAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		plan := d.plan(planA)
 		for i := range 150 {
 			plan.sets = append(plan.sets, finished(i, 1000*time.Hour))
 		}
-		plan.tasks = []handler.DownloadTask{taskOf(plan.sets[7], "task-7", "finish")}
+		plan.tasks = []discovery.DownloadTask{taskOf(plan.sets[7], "task-7", "finish")}
 		asked := events.Discover{DryRun: true,
 			BackupSetIDs: []string{"mysql-bin.000007", "mysql-bin.000140", "mysql-bin.000999"}}
 		answer, err := d.run(t, asked)
 		require.NoError(t, err)
-		assert.Equal(t, []handler.PlanReport{{BackupPlanID: planA, Listed: 2, WithTask: 1, Announced: 1,
+		assert.Equal(t, []discovery.PlanReport{{BackupPlanID: planA, Listed: 2, WithTask: 1, Announced: 1,
 			NotListed: []string{"mysql-bin.000999"},
-			Sets: []handler.ReportedSet{
+			Sets: []discovery.ReportedSet{
 				{State: "announced", BackupSetJobID: jobID, BackupSetID: "mysql-bin.000140"},
 				{State: "withTask", BackupSetJobID: jobID, BackupSetID: "mysql-bin.000007",
 					BackupSetDownloadTaskID: "task-7", BackupSetDownloadStatus: "finish"},
@@ -967,33 +969,33 @@ func TestDiscover_OnlyTheSetsThatAreAskedFor(t *testing.T) {
 
 func TestDiscover_ADryRunSendsNothingAndNeedsNoSourceQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
-		d.plan(planA).sets = []handler.BackupSet{backupSet(nil)}
-		d.Handler = handler.New(handler.Config{Concurrency: 1}, handler.Ports{Lists: d.dbs}, discard)
-		command := events.Command{Discover: &events.Discover{DryRun: true, BackupPlanIDs: []string{planA, planA}}}
-		answer, err := d.Discover(t.Context(), "", command)
+		d := deploy(nil)
+		d.plan(planA).sets = []discovery.BackupSet{backupSet(nil)}
+		d.Discoverer = discovery.New(discovery.Config{}, d.dbs, nil, attempt.NewLimits(1, 0), discard)
+		command := events.Discover{DryRun: true, BackupPlanIDs: []string{planA, planA}}
+		answer, err := d.Run(t.Context(), "", command, false)
 		require.NoError(t, err)
 		assert.True(t, answer.DryRun)
 		require.Len(t, answer.Plans, 1, "each plan once")
 		assert.Equal(t, 1, answer.Plans[0].Announced, "would be")
 
-		command.Discover.DryRun = false
-		_, err = d.Discover(t.Context(), "", command)
-		var refused *handler.EventError
+		command.DryRun = false
+		_, err = d.Run(t.Context(), "", command, false)
+		var refused *events.Error
 		require.ErrorAs(t, err, &refused)
 		assert.Contains(t, err.Error(), "SOURCE_QUEUE")
 	})
 }
 
 func TestDiscover_WithoutAPlan(t *testing.T) {
-	d := deployDiscovery(func(config *handler.Config) { config.BackupPlanIDs = nil })
-	_, err := d.Discover(t.Context(), "", events.Command{Discover: &events.Discover{}})
-	var refused *handler.EventError
+	d := deploy(func(config *handler.Config) { config.BackupPlanIDs = nil })
+	_, err := d.Run(t.Context(), "", events.Discover{}, false)
+	var refused *events.Error
 	require.ErrorAs(t, err, &refused, "by hand")
 	assert.Contains(t, err.Error(), "BACKUP_PLAN_IDS")
 	assert.Empty(t, d.lines("WARN"))
 
-	answer, err := d.Discover(t.Context(), "", events.Command{Discover: &events.Discover{}, Timer: true})
+	answer, err := d.Run(t.Context(), "", events.Discover{}, true)
 	require.NoError(t, err)
 	text, err := json.Marshal(answer)
 	require.NoError(t, err)
@@ -1006,7 +1008,7 @@ func TestDiscover_ReadsPagesInParallelWithinTheConcurrency(t *testing.T) {
 	for _, concurrency := range []int{1, 4, 16} {
 		t.Run(strconv.Itoa(concurrency), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(func(config *handler.Config) {
+				d := deploy(func(config *handler.Config) {
 					config.Concurrency, config.BackupPlanIDs = concurrency, []string{planA, planB}
 				})
 				for i := range 3000 {
@@ -1049,7 +1051,7 @@ func TestDiscover_HangingPlansLeaveTheOthersTheirTime(t *testing.T) {
 				for i := range c.hanging {
 					plans = append(plans, fmt.Sprintf("hanging%d", i))
 				}
-				d := deployDiscovery(func(config *handler.Config) {
+				d := deploy(func(config *handler.Config) {
 					config.Concurrency, config.BackupPlanIDs = c.concurrency, plans
 				})
 				for _, id := range plans {
@@ -1087,9 +1089,9 @@ func TestDiscover_APlanThatHangsGoesOnAfterTheOthers(t *testing.T) {
 	for name, hanging := range map[string][]string{"one": {planA}, "all": {planA, planB}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deployDiscovery(func(config *handler.Config) { config.BackupPlanIDs = []string{planA, planB} })
-				d.plan(planA).sets = []handler.BackupSet{finished(1, time.Hour)}
-				d.plan(planB).sets = []handler.BackupSet{finished(2, time.Hour)}
+				d := deploy(func(config *handler.Config) { config.BackupPlanIDs = []string{planA, planB} })
+				d.plan(planA).sets = []discovery.BackupSet{finished(1, time.Hour)}
+				d.plan(planB).sets = []discovery.BackupSet{finished(2, time.Hour)}
 				var hung sync.Map
 				d.dbs.before = func(ctx context.Context, call listCall) error {
 					if _, before := hung.LoadOrStore(call.plan, true); !before && slices.Contains(hanging, call.plan) {
@@ -1110,7 +1112,7 @@ func TestDiscover_PlansStartInAnOrderThatChanges(t *testing.T) {
 	first := map[string]bool{}
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			d := deployDiscovery(func(config *handler.Config) {
+			d := deploy(func(config *handler.Config) {
 				config.Concurrency, config.BackupPlanIDs = 1, []string{planA, planB}
 			})
 			d.plan(planB)
@@ -1125,7 +1127,7 @@ func TestDiscover_PlansStartInAnOrderThatChanges(t *testing.T) {
 
 func TestDiscover_RepeatsCallsThatFailForNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := deployDiscovery(nil)
+		d := deploy(nil)
 		for i := range 300 {
 			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
 		}

@@ -1,14 +1,13 @@
-package handler
+package discovery
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
+	"increment-backup-download/handler/attempt"
 	"increment-backup-download/handler/cloud"
 
 	"golang.org/x/sync/semaphore"
@@ -20,30 +19,11 @@ const (
 	operationTasks = "DescribeBackupSetDownloadTaskList"
 )
 
-// turns makes plans whose calls hang wait until the others are read: each of their
-// calls may take a place in flight for as long as the others need in all.
-type turns struct {
-	mu      sync.Mutex
-	reading int           // plans that are being read, and do not hang
-	over    chan struct{} // closed when there are none
-}
-
-func newTurns(plans int) *turns { return &turns{reading: plans, over: make(chan struct{})} }
-
-func (t *turns) leave() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.reading--; t.reading == 0 {
-		close(t.over)
-	}
-}
-
 // room bounds what the plans of a run hold in memory at once, in rows or bytes. A
 // plan that is larger than all of it has it alone.
 type room struct {
-	limit   int64
-	free    *semaphore.Weighted
-	waiting atomic.Int32 // plans that wait for some of it
+	limit int64
+	free  *semaphore.Weighted
 }
 
 // maxRows is how many rows of each list the plans of a run hold at once: as many as
@@ -65,8 +45,6 @@ func (h *holding) change(ctx context.Context, rows int) error {
 	if rows <= ListPageSize {
 		return nil
 	}
-	h.room.waiting.Add(1)
-	defer h.room.waiting.Add(-1)
 	n := min(int64(rows), h.room.limit)
 	if h.room.free.Acquire(ctx, n) != nil {
 		return context.Cause(ctx)
@@ -80,77 +58,15 @@ func (h *holding) leave() {
 	h.n = 0
 }
 
-// isInTheWay reports whether another plan waits for what is held.
-func (h *holding) isInTheWay() bool { return h.n > 0 && h.room.waiting.Load() > 0 }
-
 // planReader reads the lists of one backup plan.
 type planReader struct {
-	lists   BackupLister
-	caller  *caller
+	lists   Lister
+	caller  *attempt.Caller
 	workers int // pages to read at once
 	plan    string
-	turns   *turns
-	left    sync.Once
-	hangs   atomic.Bool // a call has timed out
 
 	// Each plan takes room in this order, so that no two wait for each other.
 	sets, tasks holding
-}
-
-// errGivesWay ends a plan that hangs and holds the room that another waits for.
-var errGivesWay = &cloud.Error{Service: "DBS", Code: "Timeout",
-	Message: "calls for this backup plan hang, and others wait for the memory that its lists take"}
-
-// leave notes that the plan is read, or hangs: no other plan waits for it.
-func (r *planReader) leave() { r.left.Do(r.turns.leave) }
-
-// letOthersGo waits until no other plan is being read. It returns an error if the
-// plan is in the way of another.
-func (r *planReader) letOthersGo(ctx context.Context) error {
-	for {
-		select {
-		case <-r.turns.over:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(time.Second):
-		}
-		if r.sets.isInTheWay() || r.tasks.isInTheWay() {
-			return errGivesWay
-		}
-	}
-}
-
-// do makes a call as caller.do does, but for the turns.
-func (r *planReader) do(caller *caller, call func(context.Context) error, what ...slog.Attr) error {
-	state := attempts{timeout: callTimeout}
-	var err error
-	for {
-		if r.hangs.Load() {
-			if other := r.letOthersGo(caller.starting); other != nil {
-				return cmp.Or(err, other)
-			}
-		}
-		select {
-		case caller.places <- struct{}{}:
-		case <-caller.starting.Done():
-			return cmp.Or(err, context.Cause(caller.starting))
-		}
-		var wait time.Duration
-		var again bool
-		wait, again, err = caller.attempt(&state, call, what...)
-		if state.timeout > callTimeout {
-			r.hangs.Store(true)
-			r.leave()
-		}
-		<-caller.places
-		if err == nil || !again {
-			return err
-		}
-		if sleep(caller.starting, wait) != nil {
-			return err
-		}
-	}
 }
 
 // readPages reads a list: page 0, which says how long it is, then the others at
@@ -166,10 +82,9 @@ func (r *planReader) readPages(
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The other pages of a list that lacks one are of no use.
-	caller := *r.caller
-	caller.starting, caller.running = ctx, ctx
+	caller := r.caller.Within(ctx)
 	read := func(pageNum int) (totals Totals, err error) {
-		err = r.do(&caller, func(ctx context.Context) error {
+		err = caller.Do(func(ctx context.Context) error {
 			totals, err = page(ctx, pageNum)
 			return err
 		}, slog.String("operation", operation), slog.String("backupPlanId", r.plan), slog.Int("pageNum", pageNum))

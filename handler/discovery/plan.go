@@ -1,4 +1,4 @@
-package handler
+package discovery
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
 )
 
 // planRun is a discovery run in one backup plan.
@@ -26,17 +27,16 @@ type planRun struct {
 // do compares the plan's lists and announces the difference. The sets are read
 // before the tasks: a task that is made meanwhile is seen. A plan whose lists
 // cannot be had whole is left alone.
-func (p *planRun) do() (PlanReport, *DiscoveryFailure) {
+func (p *planRun) do() (PlanReport, *Failure) {
 	started := time.Now()
 	p.sets = newSetList(p.now, p.since, p.command.BackupSetIDs, p.items)
 	defer p.leaveRooms()
 	query := BackupSetQuery{Start: p.since.Add(-lookbackMargin), End: p.now.Add(time.Hour)}
-	operation, err := operationSets, p.reader.readSets(p.calls, query, p.sets)
+	operation, err := operationSets, p.reader.readSets(p.budget.Calls, query, p.sets)
 	if err == nil {
 		operation = operationTasks
-		p.tasks, err = p.reader.readTasks(p.calls, p.sets)
+		p.tasks, err = p.reader.readTasks(p.budget.Calls, p.sets)
 	}
-	p.reader.leave()
 	if err != nil {
 		failure := failureOf(p.reader.plan, operation, err)
 		p.logFailure("backup plan left alone: a list cannot be read whole", failure)
@@ -51,7 +51,7 @@ func (p *planRun) do() (PlanReport, *DiscoveryFailure) {
 		p.logFailure("announcements held back: they cannot be sent", failure)
 	}
 	p.logFindings(report)
-	p.log.LogAttrs(p.calls, slog.LevelInfo, "backup plan discovered",
+	p.log.LogAttrs(p.budget.Calls, slog.LevelInfo, "backup plan discovered",
 		slog.String("backupPlanId", report.BackupPlanID),
 		slog.Bool("dryRun", p.command.DryRun),
 		slog.Int("listed", report.Listed),
@@ -115,7 +115,7 @@ func (p *planRun) warnOfFailure(set *listedSet) {
 	if !p.mayWarn() {
 		return
 	}
-	p.log.LogAttrs(p.calls, slog.LevelWarn, "the download of a backup set failed",
+	p.log.LogAttrs(p.budget.Calls, slog.LevelWarn, "the download of a backup set failed",
 		slog.String("backupPlanId", p.reader.plan),
 		slog.String("backupSetId", set.key.jobID),
 		slog.String("backupSetName", set.key.setID),
@@ -129,7 +129,7 @@ const unpackAtOnce = 500
 
 // announce sends the sets to the source queue, one batch after the other, so that
 // what does not get there is the newest.
-func (p *planRun) announce(wanted []*listedSet) *DiscoveryFailure {
+func (p *planRun) announce(wanted []*listedSet) *Failure {
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -138,7 +138,7 @@ func (p *planRun) announce(wanted []*listedSet) *DiscoveryFailure {
 		return failureOf(p.reader.plan, operationDepth, err)
 	}
 	if more := len(wanted) - allowed; more > 0 {
-		p.log.LogAttrs(p.calls, slog.LevelWarn, "announcements held back: the source queue is to hold no more",
+		p.log.LogAttrs(p.budget.Calls, slog.LevelWarn, "announcements held back: the source queue is to hold no more",
 			slog.String("backupPlanId", p.reader.plan), slog.Int("heldBack", more), slog.Int("limit", maxAnnounced))
 	}
 	wanted = wanted[:allowed]
@@ -148,7 +148,7 @@ func (p *planRun) announce(wanted []*listedSet) *DiscoveryFailure {
 		}
 		return nil
 	}
-	out := announcer{outbox: newOutbox(p.publishing, p.ports.Source, p.caller.log)}
+	out := announcer{outbox: outbox.New(p.budget, p.source, p.log)}
 	for block := range slices.Chunk(wanted, unpackAtOnce) {
 		for i, item := range p.sets.items.take(block) {
 			out.add(p.announcement(block[i], item), block[i])
@@ -173,7 +173,7 @@ func (p *planRun) announcement(set *listedSet, item []byte) string {
 
 // announcer sends announcements through an outbox, a batch at a time.
 type announcer struct {
-	outbox          *outbox
+	outbox          *outbox.Outbox
 	messages, bytes int // in the batch
 
 	mu      sync.Mutex
@@ -182,7 +182,7 @@ type announcer struct {
 }
 
 func (a *announcer) add(body string, set *listedSet) {
-	if a.messages == maxBatch || a.bytes+len(body) > maxBatchBytes {
+	if a.messages == outbox.MaxMessages || a.bytes+len(body) > outbox.MaxBytes {
 		a.flush()
 	}
 	a.mu.Lock()
@@ -193,7 +193,7 @@ func (a *announcer) add(body string, set *listedSet) {
 	}
 	a.messages++
 	a.bytes += len(body)
-	a.outbox.add(message{body: body, done: func(err error) {
+	a.outbox.Add(outbox.Message{Body: body}, func(err error) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if err == nil {
@@ -204,11 +204,11 @@ func (a *announcer) add(body string, set *listedSet) {
 			a.failure = err
 		}
 		a.stopped = a.stopped || cloud.KindOf(err) != cloud.Permanent
-	}})
+	})
 }
 
 func (a *announcer) flush() {
-	a.outbox.flush()
+	a.outbox.Flush()
 	a.messages, a.bytes = 0, 0
 }
 
@@ -278,12 +278,12 @@ func (p *planRun) logFindings(report PlanReport) {
 	p.warnOfSets("backup sets have the name of an earlier one: neither a request nor the task list can tell them apart",
 		p.sets.restarted, p.sets.restarts)
 	if p.sets.nameless > 0 {
-		p.log.LogAttrs(p.calls, slog.LevelWarn,
+		p.log.LogAttrs(p.budget.Calls, slog.LevelWarn,
 			"backup sets have no usable BackupSetJobId or BackupSetId, and cannot be asked for",
 			slog.String("backupPlanId", p.reader.plan), slog.Int("count", p.sets.nameless))
 	}
 	if p.tasks.doubtful() {
-		p.log.LogAttrs(p.calls, slog.LevelError,
+		p.log.LogAttrs(p.budget.Calls, slog.LevelError,
 			"download tasks of the lookback belong to no listed backup set: tasks may name sets in an unknown way",
 			slog.String("backupPlanId", p.reader.plan),
 			slog.Int("tasks", p.tasks.recent),
@@ -301,7 +301,7 @@ func (p *planRun) warnOfSets(text string, sets []setKey, count int) {
 	for _, key := range sets[:min(len(sets), maxNamed)] {
 		names = append(names, events.Truncate(fmt.Sprintf("%s/%s", key.jobID, key.setID), maxShown))
 	}
-	p.log.LogAttrs(p.calls, slog.LevelWarn, text,
+	p.log.LogAttrs(p.budget.Calls, slog.LevelWarn, text,
 		slog.String("backupPlanId", p.reader.plan),
 		slog.Int("count", count),
 		slog.String("sets", strings.Join(names, ", ")))
@@ -309,7 +309,7 @@ func (p *planRun) warnOfSets(text string, sets []setKey, count int) {
 
 // logFailure writes why the plan is not done: an ERROR if the next run fails as
 // well unless a person does something.
-func (p *planRun) logFailure(text string, failure *DiscoveryFailure) {
+func (p *planRun) logFailure(text string, failure *Failure) {
 	level := slog.LevelWarn
 	if cloud.KindOf(failure.Err) != cloud.Transient {
 		level = slog.LevelError
@@ -322,5 +322,5 @@ func (p *planRun) logFailure(text string, failure *DiscoveryFailure) {
 	if errors.As(failure.Err, &service) {
 		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))
 	}
-	p.log.LogAttrs(p.calls, level, text, append(attributes, slog.String("error", failure.text()))...)
+	p.log.LogAttrs(p.budget.Calls, level, text, append(attributes, slog.String("error", failure.text()))...)
 }

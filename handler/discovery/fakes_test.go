@@ -1,4 +1,4 @@
-package handler_test
+package discovery_test
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -17,6 +18,10 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/attempt"
+	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/discovery"
+	"increment-backup-download/handler/outbox"
 )
 
 const (
@@ -32,13 +37,13 @@ const (
 type listCall struct {
 	operation, plan string
 	pageNum         int
-	query           handler.BackupSetQuery
+	query           discovery.BackupSetQuery
 }
 
 // fakeDBSPlan is what DBS knows about one plan.
 type fakeDBSPlan struct {
-	sets  []handler.BackupSet
-	tasks []handler.DownloadTask
+	sets  []discovery.BackupSet
+	tasks []discovery.DownloadTask
 }
 
 // fakeLists is DBS with its lists: a task that is created is listed from then on.
@@ -54,7 +59,7 @@ type fakeLists struct {
 
 	mu     sync.Mutex
 	plans  map[string]*fakeDBSPlan
-	tokens map[string]handler.DownloadTask // by ClientToken
+	tokens map[string]discovery.DownloadTask // by ClientToken
 	calls  []listCall
 	flying int
 	peak   int
@@ -62,16 +67,16 @@ type fakeLists struct {
 
 // fakePage is a page of either list.
 type fakePage struct {
-	totals handler.Totals
-	sets   []handler.BackupSet
-	tasks  []handler.DownloadTask
+	totals discovery.Totals
+	sets   []discovery.BackupSet
+	tasks  []discovery.DownloadTask
 }
 
-func (f *fakeLists) BackupSets(ctx context.Context, query handler.BackupSetQuery) (handler.BackupSetPage, error) {
+func (f *fakeLists) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.BackupSetPage, error) {
 	call := listCall{operation: listSets, plan: query.BackupPlanID, pageNum: query.PageNum, query: query}
 	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
 		// It is not documented which time DBS selects by: the earliest is the strictest.
-		var selected []handler.BackupSet
+		var selected []discovery.BackupSet
 		for _, set := range plan.sets {
 			if set.StartTime.IsZero() || !set.StartTime.Before(query.Start) && !set.StartTime.After(query.End) {
 				selected = append(selected, set)
@@ -80,16 +85,16 @@ func (f *fakeLists) BackupSets(ctx context.Context, query handler.BackupSetQuery
 		page.sets, page.totals = pageOf(selected, query.PageNum, f.countsFromOne)
 		return page
 	})
-	return handler.BackupSetPage{Totals: page.totals, Sets: page.sets}, err
+	return discovery.BackupSetPage{Totals: page.totals, Sets: page.sets}, err
 }
 
-func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (handler.DownloadTaskPage, error) {
+func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (discovery.DownloadTaskPage, error) {
 	call := listCall{operation: listTasks, plan: plan, pageNum: pageNum}
 	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
 		page.tasks, page.totals = pageOf(plan.tasks, pageNum, f.countsFromOne)
 		return page
 	})
-	return handler.DownloadTaskPage{Totals: page.totals, Tasks: page.tasks}, err
+	return discovery.DownloadTaskPage{Totals: page.totals, Tasks: page.tasks}, err
 }
 
 func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSPlan) fakePage) (fakePage, error) {
@@ -121,13 +126,13 @@ func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSP
 	return page, nil
 }
 
-func pageOf[T any](all []T, pageNum int, fromOne bool) ([]T, handler.Totals) {
-	totals := handler.Totals{Pages: (len(all) + handler.ListPageSize - 1) / handler.ListPageSize, Elements: len(all)}
+func pageOf[T any](all []T, pageNum int, fromOne bool) ([]T, discovery.Totals) {
+	totals := discovery.Totals{Pages: (len(all) + discovery.ListPageSize - 1) / discovery.ListPageSize, Elements: len(all)}
 	if fromOne {
 		pageNum = max(pageNum, 1) - 1
 	}
-	from := min(pageNum*handler.ListPageSize, len(all))
-	return slices.Clone(all[from:min(from+handler.ListPageSize, len(all))]), totals
+	from := min(pageNum*discovery.ListPageSize, len(all))
+	return slices.Clone(all[from:min(from+discovery.ListPageSize, len(all))]), totals
 }
 
 // CreateTask behaves as DBS does: one token, one task, for ever.
@@ -140,11 +145,11 @@ func (f *fakeLists) CreateTask(_ context.Context, request events.Request) (handl
 	f.mu.Lock()
 	task, ok := f.tokens[request.ClientToken]
 	if !ok {
-		task = handler.DownloadTask{ID: fmt.Sprintf("task-%d", len(f.tokens)+1), BackupSetID: request.BackupSetID,
+		task = discovery.DownloadTask{ID: fmt.Sprintf("task-%d", len(f.tokens)+1), BackupSetID: request.BackupSetID,
 			BackupSetCode: request.BackupSetName, JobType: "cbs_backup_sub_cont", Status: "running", CreateTime: time.Now()}
 		f.tokens[request.ClientToken] = task
 		for _, plan := range f.plans {
-			if slices.ContainsFunc(plan.sets, func(set handler.BackupSet) bool {
+			if slices.ContainsFunc(plan.sets, func(set discovery.BackupSet) bool {
 				return set.BackupSetJobID == request.BackupSetID && set.BackupSetID == request.BackupSetName
 			}) {
 				plan.tasks = slices.Insert(plan.tasks, 0, task) // the newest first
@@ -191,7 +196,11 @@ type fakeSource struct {
 	tries    int
 }
 
-func (f *fakeSource) Send(ctx context.Context, bodies []string) []error {
+func (f *fakeSource) Send(ctx context.Context, messages []outbox.Message) []error {
+	bodies := make([]string, len(messages))
+	for i, m := range messages {
+		bodies[i] = m.Body
+	}
 	answers := make([]error, len(bodies))
 	fail := func(err error) []error {
 		for i := range answers {
@@ -254,25 +263,26 @@ func (f *fakeSource) announced(t testing.TB) (ids []string) {
 	return ids
 }
 
-// discovery is a handler with DBS's lists and a source queue around it.
-type discovery struct {
-	*handler.Handler
+// deployment is a handler with DBS's lists and a source queue around it.
+type deployment struct {
+	*discovery.Discoverer
+	handler                      *handler.Handler
 	dbs                          *fakeLists
 	source, results, deadLetters *fakeSource
 	log                          *bytes.Buffer
 }
 
-func deployDiscovery(change func(*handler.Config)) *discovery {
-	d := &discovery{
-		dbs:    &fakeLists{plans: map[string]*fakeDBSPlan{planA: {}}, tokens: map[string]handler.DownloadTask{}},
+func deploy(change func(*handler.Config)) *deployment {
+	d := &deployment{
+		dbs:    &fakeLists{plans: map[string]*fakeDBSPlan{planA: {}}, tokens: map[string]discovery.DownloadTask{}},
 		source: &fakeSource{}, results: &fakeSource{}, deadLetters: &fakeSource{}, log: &bytes.Buffer{},
 	}
 	d.restart(change)
 	return d
 }
 
-// restart replaces the handler, as a new instance does.
-func (d *discovery) restart(change func(*handler.Config)) {
+// restart replaces the function, as a new instance does.
+func (d *deployment) restart(change func(*handler.Config)) {
 	config := handler.Config{
 		Source:        events.Source{Region: "cn-hangzhou", AccountID: "1234567890123456", FunctionName: "increment-backup-download"},
 		Concurrency:   4,
@@ -281,12 +291,15 @@ func (d *discovery) restart(change func(*handler.Config)) {
 	if change != nil {
 		change(&config)
 	}
-	ports := handler.Ports{Tasks: d.dbs, Lists: d.dbs, Results: d.results, DeadLetters: d.deadLetters, Source: d.source}
-	d.Handler = handler.New(config, ports, slog.New(slog.NewJSONHandler(d.log, nil)))
+	log := slog.New(slog.NewJSONHandler(d.log, nil))
+	d.handler = handler.New(config, handler.Ports{Tasks: d.dbs, Lists: d.dbs, Results: d.results, DeadLetters: d.deadLetters, Source: d.source}, log)
+	d.Discoverer = discovery.New(
+		discovery.Config{Source: config.Source, BackupPlanIDs: config.BackupPlanIDs, LookbackHours: config.LookbackHours},
+		d.dbs, d.source, attempt.NewLimits(config.Concurrency, config.MaxRequestsPerSecond), log)
 }
 
 // plan returns what DBS knows about a plan, which exists from then on.
-func (d *discovery) plan(id string) *fakeDBSPlan {
+func (d *deployment) plan(id string) *fakeDBSPlan {
 	if d.dbs.plans[id] == nil {
 		d.dbs.plans[id] = &fakeDBSPlan{}
 	}
@@ -294,18 +307,18 @@ func (d *discovery) plan(id string) *fakeDBSPlan {
 }
 
 // run makes a discovery run of a minute, as a timer does.
-func (d *discovery) run(t testing.TB, command events.Discover) (handler.Discovery, error) {
+func (d *deployment) run(t testing.TB, command events.Discover) (discovery.Answer, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	answer, err := d.Discover(ctx, "request-1", events.Command{Discover: &command, Timer: true})
+	answer, err := d.Run(ctx, "request-1", command, true)
 	require.NoError(t, ctx.Err(), "the answer leaves before the deadline")
 	return answer, err
 }
 
 // deliver hands all that is in the source queue to the handler, as the trigger
 // does, and puts it back if the handler fails.
-func (d *discovery) deliver(t testing.TB) error {
+func (d *deployment) deliver(t testing.TB) error {
 	t.Helper()
 	d.source.mu.Lock()
 	bodies := d.source.messages
@@ -316,7 +329,7 @@ func (d *discovery) deliver(t testing.TB) error {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, err := d.Handle(ctx, "request-2", batch(bodies...))
+	_, err := d.handler.Handle(ctx, "request-2", batch(bodies...))
 	if err != nil {
 		d.source.mu.Lock()
 		d.source.messages = append(d.source.messages, bodies...)
@@ -326,7 +339,7 @@ func (d *discovery) deliver(t testing.TB) error {
 }
 
 // lines returns the log's lines of a level, WARN or ERROR.
-func (d *discovery) lines(level string) (lines []string) {
+func (d *deployment) lines(level string) (lines []string) {
 	for line := range strings.Lines(d.log.String()) {
 		if strings.Contains(line, `"level":"`+level+`"`) {
 			lines = append(lines, line)
@@ -336,8 +349,8 @@ func (d *discovery) lines(level string) (lines []string) {
 }
 
 // finished returns a set that was completed the given time ago.
-func finished(n int, ago time.Duration) handler.BackupSet {
-	return backupSet(func(s *handler.BackupSet) {
+func finished(n int, ago time.Duration) discovery.BackupSet {
+	return backupSet(func(s *discovery.BackupSet) {
 		s.BackupSetID = fmt.Sprintf("mysql-bin.%06d", n)
 		s.EndTime = time.Now().Add(-ago)
 		s.StartTime = s.EndTime.Add(-time.Hour)
@@ -345,9 +358,9 @@ func finished(n int, ago time.Duration) handler.BackupSet {
 }
 
 // backupSet returns a set that was completed an hour ago, but for change.
-func backupSet(change func(*handler.BackupSet)) handler.BackupSet {
+func backupSet(change func(*discovery.BackupSet)) discovery.BackupSet {
 	now := time.Now()
-	set := handler.BackupSet{BackupSetJobID: jobID, BackupSetID: "mysql-bin.000001", BackupStatus: "COMPLETED",
+	set := discovery.BackupSet{BackupSetJobID: jobID, BackupSetID: "mysql-bin.000001", BackupStatus: "COMPLETED",
 		StartTime: now.Add(-2 * time.Hour), EndTime: now.Add(-time.Hour), ExpiredTime: now.Add(1000 * time.Hour)}
 	if change != nil {
 		change(&set)
@@ -361,7 +374,58 @@ func backupSet(change func(*handler.BackupSet)) handler.BackupSet {
 
 // taskOf returns a download task of a set, in the given status, made half an hour
 // ago.
-func taskOf(set handler.BackupSet, id, status string) handler.DownloadTask {
-	return handler.DownloadTask{ID: id, BackupSetID: set.BackupSetJobID, BackupSetCode: set.BackupSetID,
+func taskOf(set discovery.BackupSet, id, status string) discovery.DownloadTask {
+	return discovery.DownloadTask{ID: id, BackupSetID: set.BackupSetJobID, BackupSetCode: set.BackupSetID,
 		JobType: "cbs_backup_sub_cont", Status: status, CreateTime: time.Now().Add(-30 * time.Minute)}
+}
+
+func transient(code string) error {
+	return &cloud.Error{Service: "DBS", Kind: cloud.Transient, Code: code, HTTPStatusCode: 503}
+}
+
+func permanent(code string) error {
+	return &cloud.Error{Service: "DBS", Kind: cloud.Permanent, Code: code, Message: "it is wrong", HTTPStatusCode: 400, RequestID: "R-1"}
+}
+
+func operatorFault(code string) error {
+	return &cloud.Error{Service: "DBS", Kind: cloud.OperatorFault, Code: code, Message: "fix it", HTTPStatusCode: 403}
+}
+
+func mnsError(kind cloud.Kind, code string, status int) error {
+	return &cloud.Error{Kind: kind, Service: "MNS", Code: code, HTTPStatusCode: status}
+}
+
+var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))
+
+// batch returns an event stream payload with the given message bodies; the IDs of
+// the events are their numbers.
+func batch(bodies ...string) []byte {
+	elements := make([]element, len(bodies))
+	for i, body := range bodies {
+		elements[i] = element{ID: fmt.Sprintf("event-%d", i), MessageID: fmt.Sprintf("event-%d", i), Body: body}
+	}
+	return stream(elements...)
+}
+
+// element is one event of an event stream.
+type element struct{ ID, MessageID, Time, Body string }
+
+func stream(elements ...element) []byte {
+	var all []map[string]any
+	for _, e := range elements {
+		data := map[string]any{"messageBody": e.Body}
+		if e.MessageID != "" {
+			data["messageId"] = e.MessageID
+		}
+		one := map[string]any{"specversion": "1.0", "id": e.ID, "source": "acs:mns", "type": "mns:Queue:SendMessage", "data": data}
+		if e.Time != "" {
+			one["time"] = e.Time
+		}
+		all = append(all, one)
+	}
+	payload, err := json.Marshal(all)
+	if err != nil {
+		panic(err)
+	}
+	return payload
 }

@@ -1,0 +1,182 @@
+// Package attempt makes one call to a service over all its attempts: when an attempt
+// may start, how long it may take, whether there is another and how long to wait for
+// it, all within the time budget of an invocation. It is the only owner of repeats:
+// the adapters make one attempt for each call.
+package attempt
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"increment-backup-download/handler/cloud"
+)
+
+// Timeouts of a first attempt, so that one hanging call does not use up the time that
+// a second attempt could use.
+const (
+	CallTimeout    = 15 * time.Second // of a call to DBS
+	PublishTimeout = 4 * time.Second  // of a call to MNS
+)
+
+// The services.
+const (
+	DBS = "DBS"
+	MNS = "MNS"
+)
+
+// maxHint bounds the wait that a throttled answer asks for: it comes from outside.
+const maxHint = time.Minute
+
+// maxUnrecognized bounds the attempts of a call that the service refuses with an
+// unknown code: it may never succeed.
+const maxUnrecognized = 3
+
+// State is the state of one call over its attempts. The zero value is that of a call
+// that was not made yet. One goroutine at a time may use it.
+type State struct {
+	Made int // attempts
+
+	throttled int           // of those made
+	timeout   time.Duration // of the next one, once one has timed out
+}
+
+// RefusedForGood reports whether err ends a call that the service keeps refusing with
+// an unknown code.
+func (s *State) RefusedForGood(err error) bool {
+	return s.Made >= maxUnrecognized && cloud.ErrorOf(err).Unrecognized
+}
+
+// run makes one attempt within its timeout, and doubles that for the next one if this
+// one used it up.
+func (s *State) run(ctx context.Context, least time.Duration, patience *Patience, call func(context.Context) error) error {
+	s.Made++
+	s.timeout = max(s.timeout, least, patience.least())
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	started := time.Now()
+	err := call(bounded)
+	switch {
+	case err == nil || bounded.Err() == nil:
+		patience.answered(time.Since(started))
+	case ctx.Err() == nil:
+		patience.exhausted(s.timeout)
+		s.timeout *= 2
+	}
+	if err != nil && cloud.ErrorOf(err).Throttled {
+		s.throttled++
+	}
+	return err
+}
+
+// next returns how long to wait before the attempt after one that failed with err,
+// and whether there is to be one: not if the failure is for good, nor if ctx ends
+// before the wait does. A throttled answer does not lengthen the backoff, since it
+// lowers the limit on calls in flight; the wait that it asks for comes before it.
+func (s *State) next(ctx context.Context, err error) (wait time.Duration, again bool) {
+	if cloud.KindOf(err) != cloud.Transient || errors.Is(err, ErrTimeUsedUp) || ctx.Err() != nil || s.RefusedForGood(err) {
+		return 0, false
+	}
+	wait = rand.N(Backoff(max(s.Made-s.throttled, 1))) //nolint:gosec // G404: jitter needs no secret
+	if service := cloud.ErrorOf(err); service.Throttled {
+		wait += min(service.RetryAfter, maxHint)
+	}
+	deadline, bounded := ctx.Deadline()
+	return wait, !bounded || time.Until(deadline) > wait
+}
+
+// Gate decides when an attempt may start. It is safe for concurrent use.
+type Gate interface {
+	// Enter waits until an attempt may start, and returns its number, or the cause of
+	// ctx's end. It may return ErrTimeUsedUp at once if the attempt could only start
+	// after the deadline of ctx.
+	Enter(ctx context.Context) (number int, err error)
+	// Leave notes that an attempt ended, and how.
+	Leave(number int, err error)
+}
+
+// Open is the gate of calls that nothing holds back.
+type Open struct{}
+
+// Enter implements Gate.
+func (Open) Enter(ctx context.Context) (int, error) { return 0, context.Cause(ctx) }
+
+// Leave implements Gate.
+func (Open) Leave(int, error) {}
+
+// Caller makes calls to one service. It is safe for concurrent use.
+type Caller struct {
+	Gate     Gate
+	Starting context.Context // no attempt starts after its end
+	Running  context.Context // an attempt that has started goes on until its end
+	Timeout  time.Duration   // of a first attempt
+	Patience *Patience       // nil: calls share none
+	Log      *Log
+	Service  string // DBS or MNS
+}
+
+// Within returns a caller whose attempts also end with ctx.
+func (c *Caller) Within(ctx context.Context) *Caller {
+	bounded := *c
+	bounded.Starting, bounded.Running = ctx, ctx
+	return &bounded
+}
+
+// Once makes one attempt of a call, and returns its error. ErrTimeUsedUp or the cause
+// of Starting's end says that it came to none.
+func (c *Caller) Once(state *State, call func(context.Context) error) error {
+	number, err := c.Gate.Enter(c.Starting)
+	if err != nil {
+		return err
+	}
+	err = state.run(c.Running, c.Timeout, c.Patience, call)
+	c.Gate.Leave(number, err)
+	c.Log.count(c.Service, err)
+	return err
+}
+
+// Attempt makes one attempt of a call, and returns its error, with the wait before
+// the next attempt and whether there is to be one.
+func (c *Caller) Attempt(state *State, call func(context.Context) error, what ...slog.Attr) (wait time.Duration, again bool, err error) {
+	if err = c.Once(state, call); err == nil {
+		return 0, false, nil
+	}
+	if wait, again = state.next(c.Starting, err); again {
+		c.Log.repeat(c.Service, state.Made, wait, err, what)
+	}
+	return wait, again, err
+}
+
+// Do makes a call until it succeeds, fails for good, or there is no time left, and
+// returns the error of the last attempt. It leaves the gate while it waits.
+func (c *Caller) Do(call func(context.Context) error, what ...slog.Attr) error {
+	var state State
+	var last error
+	for {
+		made := state.Made
+		wait, again, err := c.Attempt(&state, call, what...)
+		if state.Made == made && last != nil {
+			return last // there was no time for another attempt
+		}
+		if err == nil || !again {
+			return err
+		}
+		if last = err; sleep(c.Starting, wait) != nil {
+			return err
+		}
+	}
+}
+
+// sleep waits, and returns early with the cause of ctx's end.
+func sleep(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

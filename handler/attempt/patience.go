@@ -1,0 +1,53 @@
+package attempt
+
+import (
+	"sync"
+	"time"
+)
+
+// Patience is the least timeout of the calls that share it. If a service is slow
+// for good, the first attempt of every call would otherwise time out, and a large
+// batch would use up its time with those. It is safe for concurrent use; nil is
+// that of a call that shares none.
+type Patience struct {
+	usual time.Duration
+
+	mu      sync.Mutex // guards what follows
+	timeout time.Duration
+}
+
+// NewPatience returns a patience that starts with the usual timeout of an attempt.
+func NewPatience(usual time.Duration) *Patience { return &Patience{usual: usual, timeout: usual} }
+
+func (p *Patience) least() time.Duration {
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.timeout
+}
+
+// exhausted doubles the timeout after an attempt that used it up. An attempt with a
+// shorter timeout says nothing new; one with a longer timeout is of a call that
+// timed out before, and may be slow by itself.
+func (p *Patience) exhausted(timeout time.Duration) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if timeout == p.timeout {
+		p.timeout *= 2
+	}
+}
+
+// answered returns to the usual timeout after an answer within that.
+func (p *Patience) answered(took time.Duration) {
+	if p == nil || took > p.usual {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timeout = p.usual
+}

@@ -1,0 +1,328 @@
+package handler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"increment-backup-download/events"
+	"increment-backup-download/handler/attempt"
+	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
+)
+
+// batch handles the events of one payload: the calling goroutine decodes them,
+// workers call DBS, and two outboxes publish meanwhile.
+type batch struct {
+	handler     *Handler
+	caller      *attempt.Caller
+	tally       *tally
+	duplicates  *duplicates
+	dispatcher  *dispatcher
+	results     *outbox.Outbox
+	deadLetters *outbox.Outbox
+	stopCalls   context.CancelCauseFunc
+}
+
+func newBatch(budget attempt.Budget, h *Handler, log *attempt.Log) *batch {
+	starting, stop := context.WithCancelCause(budget.Calls)
+	return &batch{
+		handler: h,
+		caller: &attempt.Caller{
+			Gate: h.limits.NewGate(h.limits.Concurrency), Starting: starting, Running: budget.Calls, Service: attempt.DBS,
+			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log,
+		},
+		tally:       &tally{log: log},
+		duplicates:  newDuplicates(),
+		dispatcher:  newDispatcher(starting, h.limits.Concurrency),
+		results:     outbox.New(budget, h.ports.Results, log),
+		deadLetters: outbox.New(budget, h.ports.DeadLetters, log),
+		stopCalls:   stop,
+	}
+}
+
+// run handles the payload, and returns when every event has ended.
+func (b *batch) run(payload []byte) (Summary, error) {
+	defer b.stopCalls(nil)
+	var refused error
+	index := 0
+	for event, malformed := range b.handler.decoder.Decode(payload) {
+		b.tally.take()
+		if malformed != nil && event.ByHand {
+			refused = cmp.Or(refused, error(&EventError{Reason: malformed}))
+		} else {
+			b.start(&delivery{index: index, event: event, resultID: event.ResultID()}, malformed)
+		}
+		index++
+	}
+	b.dispatcher.finish()
+	// Flush dead letters first: each adds a result once published.
+	b.deadLetters.Flush()
+	b.results.Flush()
+	summary, err := b.tally.close()
+	return summary, cmp.Or(err, refused)
+}
+
+// start starts the work that an event needs.
+func (b *batch) start(d *delivery, malformed *events.Error) {
+	switch {
+	case malformed == nil && d.event.Ignored():
+		b.tally.add(d, ending{outcome: outcomeIgnored, data: events.NewResultData(d.event)})
+		return
+	case malformed == nil && d.event.DryRun:
+		b.tally.dryRun(b.handler.dryRun(d.event.Request))
+		return
+	}
+	keys := d.setKeys(malformed == nil)
+	if first, ended := b.duplicates.admit(d, keys); first != nil {
+		if ended {
+			b.endAsRepeat(first, d)
+		}
+		return
+	}
+	for _, key := range keys {
+		if done, ok := b.handler.done.get(key); ok {
+			b.duplicates.know(d.event.Request, done)
+			b.end(d, ending{outcome: outcomeAlreadyDone, data: done.data(d.event)})
+			return
+		}
+	}
+	if malformed != nil {
+		b.reject(d, *malformed)
+		return
+	}
+	if c := b.join(d); c != nil {
+		b.dispatcher.dispatch(c)
+	}
+}
+
+// join lets an event take part in the call for its ClientToken. It returns the call
+// if it is yet to be made.
+func (b *batch) join(d *delivery) *creation {
+	c, next := b.duplicates.join(d)
+	switch next {
+	case stepCall:
+		c.batch = b
+		return c
+	case stepSettle:
+		b.settle(d, *c.answer)
+	case stepConflict:
+		b.reject(d, events.Error{Code: events.CodeConflict,
+			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID, or a ClientToken, of its own"})
+	case stepOpen:
+		b.leaveOpen(d, events.NewResultData(d.event),
+			fmt.Errorf("another event of the batch has the same ClientToken and a different request, and is open: %w", c.answer.failure))
+	case stepWait:
+	}
+	return nil
+}
+
+// creation is a call that creates a download task.
+type creation struct {
+	batch   *batch
+	request events.Request
+
+	// Of the one goroutine that makes the attempt at hand.
+	state   attempt.State
+	started time.Time // of the first attempt
+	last    error     // of the last attempt
+
+	// Guarded by the lock of duplicates, until answer is set.
+	waiting []*delivery // events with the same request
+	rivals  []*delivery // events with the same ClientToken and another request
+	answer  *answer     // nil until the call has ended
+}
+
+// answer is what became of a call, for every event that shares it.
+type answer struct {
+	task     Task
+	failure  error
+	attempts int
+	took     time.Duration // from the first attempt to the last answer
+}
+
+// attempt implements work.
+func (c *creation) attempt() (wait time.Duration, again bool) {
+	if c.started.IsZero() {
+		c.started = time.Now()
+	}
+	var task Task
+	made := c.state.Made
+	wait, again, err := c.batch.caller.Attempt(&c.state, func(ctx context.Context) (err error) {
+		task, err = c.batch.handler.ports.Tasks.CreateTask(ctx, c.request)
+		return err
+	}, slog.String("clientToken", c.request.ClientToken))
+	switch {
+	case again:
+		c.last = err
+		return wait, true
+	case c.state.Made == made:
+		c.giveUp(err)
+	default:
+		c.end(task, err)
+	}
+	return 0, false
+}
+
+// giveUp implements work: the call ends with its last failure if it was made.
+func (c *creation) giveUp(reason error) { c.end(Task{}, cmp.Or(c.last, reason)) }
+
+func (c *creation) end(task Task, failure error) {
+	b := c.batch
+	if cloud.KindOf(failure) == cloud.OperatorFault {
+		b.stop(failure)
+	}
+	got := answer{task: task, failure: failure, attempts: c.state.Made}
+	if !c.started.IsZero() {
+		got.took = time.Since(c.started)
+	}
+	waiting, rivals := b.duplicates.end(c, got)
+	for _, d := range waiting {
+		b.settle(d, got)
+	}
+	for _, d := range rivals {
+		if next := b.join(d); next != nil {
+			b.dispatcher.repeat(next, 0)
+		}
+	}
+}
+
+// settle publishes the outcome of a call for one of its events.
+func (b *batch) settle(d *delivery, a answer) {
+	e := ending{data: events.NewResultData(d.event), attempts: a.attempts, took: a.took}
+	service := cloud.ErrorOf(a.failure)
+	switch {
+	case a.failure == nil:
+		e.outcome = outcomeCreated
+		e.data.BackupSetDownloadTaskID, e.data.RequestID = a.task.ID, a.task.RequestID
+		b.publish(d, e)
+	case service.Kind == cloud.Permanent:
+		e.outcome = outcomeFailed
+		e.data.ErrCode, e.data.ErrMessage = service.Code, cmp.Or(service.Message, service.Code)
+		e.data.HTTPStatusCode, e.data.RequestID = service.HTTPStatusCode, service.RequestID
+		b.fail(d, e)
+	default:
+		e.outcome, e.reason = outcomeOpen, a.failure
+		b.end(d, e)
+	}
+}
+
+// reject fails an event that no call is made for.
+func (b *batch) reject(d *delivery, reason events.Error) {
+	e := ending{outcome: outcomeFailed, data: events.NewResultData(d.event)}
+	e.data.ErrCode, e.data.ErrMessage = reason.Code, reason.Message
+	b.fail(d, e)
+}
+
+// fail puts the original body into the dead-letter queue, and publishes the failure
+// after it.
+func (b *batch) fail(d *delivery, e ending) {
+	body := d.event.Body
+	switch {
+	case d.event.ByHand, // the person has it
+		d.event.Announced,         // DBS has the set, and the next run would announce it again
+		body == "",                // MNS takes no empty message
+		b.handler.kept(d.message): // by an earlier invocation, which could not publish the failure
+		b.publish(d, e)
+		return
+	case len(body) > outbox.MaxBytes:
+		b.publish(d, e.unkept(d))
+		return
+	}
+	b.deadLetters.Add(outbox.Message{Body: body}, func(err error) {
+		switch {
+		case err == nil:
+			if d.event.MessageID != "" {
+				b.handler.deadLettered.put(d.message, done{})
+			}
+			b.publish(d, e)
+		case cloud.KindOf(err) == cloud.Permanent && len(body) > maxEncodable:
+			b.publish(d, e.unkept(d))
+		default:
+			b.leaveUnpublished(d, e, "dead letter", err)
+		}
+	})
+}
+
+// maxEncodable is how large a body may be to fit a message in base64, which carries
+// what XML cannot.
+const maxEncodable = outbox.MaxBytes / 4 * 3
+
+// publish sends the result of an event, which ends once it is published. A result that
+// came back as an event has no result of its own: source and result queue are the
+// same, and it would come back forever.
+func (b *batch) publish(d *delivery, e ending) {
+	h := b.handler
+	if e.data.ErrCode == events.CodeOwnResult {
+		h.remember(d, e)
+		b.end(d, e)
+		return
+	}
+	result := events.NewResult(d.resultID, d.event, h.config.Source, time.Now(), e.data)
+	e.data = result.Data // bounded, whatever the service answered
+	b.results.Add(outbox.Message{Body: h.config.ResultEncoding.Encode(result)}, func(err error) {
+		if err != nil {
+			b.leaveUnpublished(d, e, "result", err)
+			return
+		}
+		h.remember(d, e)
+		b.end(d, e)
+	})
+}
+
+// leaveUnpublished leaves an event open whose result or dead letter is not published.
+func (b *batch) leaveUnpublished(d *delivery, e ending, what string, err error) {
+	if cloud.KindOf(err) == cloud.OperatorFault {
+		b.stop(err)
+	}
+	b.leaveOpen(d, e.data, &unpublishedError{what: what, task: Task{ID: e.data.BackupSetDownloadTaskID, RequestID: e.data.RequestID}, err: err})
+}
+
+func (b *batch) leaveOpen(d *delivery, data events.ResultData, reason error) {
+	b.end(d, ending{outcome: outcomeOpen, data: data, reason: reason})
+}
+
+// end counts and logs the end of an event, and of its repeats.
+func (b *batch) end(d *delivery, e ending) {
+	if e.outcome == outcomeOpen {
+		e.data.ErrCode, e.data.RequestID = openCode(e)
+	}
+	b.tally.add(d, e)
+	for _, repeat := range b.duplicates.close(d, e) {
+		b.endAsRepeat(d, repeat)
+	}
+}
+
+// openCode returns the code and the RequestId of the failure that leaves an event open,
+// for the log.
+func openCode(e ending) (code, requestID string) {
+	service := cloud.ErrorOf(e.reason)
+	if service.Code == "" && errors.Is(e.reason, attempt.ErrTimeUsedUp) {
+		return codeNotTried, ""
+	}
+	return events.Truncate(service.Code, events.MaxAnswerID),
+		events.Truncate(cmp.Or(e.data.RequestID, service.RequestID), events.MaxAnswerID)
+}
+
+// endAsRepeat ends a repeat of an event as the event itself ended.
+func (b *batch) endAsRepeat(first, d *delivery) {
+	e := *first.ending
+	e.data = doneOf(e.data).data(d.event)
+	e.attempts, e.took = 0, 0
+	if e.outcome != outcomeOpen {
+		b.handler.remember(d, e)
+		e.outcome = outcomeAlreadyDone
+	}
+	b.tally.add(d, e)
+}
+
+// stop notes an operator fault. No call starts after it, and nothing more is
+// dead-lettered; results that are finished are still published.
+func (b *batch) stop(fault error) {
+	b.tally.faulted(fault)
+	b.deadLetters.Stop(fault)
+	b.stopCalls(fault)
+}

@@ -1,0 +1,217 @@
+// Package outbox publishes messages to one queue, in batches, each message with a
+// delay of its own.
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"increment-backup-download/handler/attempt"
+	"increment-backup-download/handler/cloud"
+)
+
+// Limits of one BatchSendMessage request to MNS. See
+// https://help.aliyun.com/document_detail/35135.html.
+const (
+	MaxMessages = 16
+	MaxBytes    = 64 << 10 // of all bodies, and so of one
+)
+
+// publishers is how many batches an outbox sends at once: 64 messages in the time
+// of one request. At 16 calls in flight that keeps up as long as MNS takes less
+// than four times as long as DBS.
+const publishers = 4
+
+// Message is a message for a queue.
+type Message struct {
+	Body  string
+	Delay time.Duration // until the queue shows it: whole seconds, at most seven days
+}
+
+// Queue publishes messages to one queue of MNS.
+type Queue interface {
+	// Send publishes 1 to 16 messages of at most 64 KB in all, and returns an answer
+	// for each, in order: nil only if the queue has accepted the message. A single
+	// oversized body is passed on and rejected. Send may be called by many goroutines
+	// at once, must make one attempt, return soon after ctx ends, and classify its
+	// failures as *cloud.Error; any other error is transient. Delivery is
+	// at-least-once: a message answered with an error may have been accepted.
+	Send(ctx context.Context, messages []Message) []error
+}
+
+// queued is a message on its way. done is called once: with nil when the queue has
+// accepted it, else with the reason why it was given up.
+type queued struct {
+	Message
+	done func(error)
+}
+
+// Outbox publishes messages to one queue in full batches, while more are coming,
+// and the rest when it is flushed. After an operator fault of its own queue it
+// sends nothing more. It is safe for concurrent use.
+type Outbox struct {
+	ctx    context.Context
+	queue  Queue
+	caller attempt.Caller
+	slots  chan struct{}
+	sends  sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	pending []queued
+	bytes   int
+	stopped error
+}
+
+// New returns an outbox that publishes until the budget's time for it ends.
+func New(budget attempt.Budget, queue Queue, log *attempt.Log) *Outbox {
+	return &Outbox{
+		ctx: budget.Publishing, queue: queue, slots: make(chan struct{}, publishers),
+		caller: attempt.Caller{
+			Starting: budget.Publishing, Running: budget.Publishing, Service: attempt.MNS,
+			Patience: attempt.NewPatience(attempt.PublishTimeout), Log: log,
+		},
+	}
+}
+
+// Stop makes the outbox give up what it has not yet sent, for the given reason.
+func (o *Outbox) Stop(reason error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stopped == nil {
+		o.stopped = reason
+	}
+}
+
+// Add takes a message, and never waits for the queue. It calls done once: with nil
+// when the queue has accepted the message, else with the reason why it was given up.
+func (o *Outbox) Add(m Message, done func(error)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.bytes+len(m.Body) > MaxBytes {
+		o.cutLocked()
+	}
+	o.pending = append(o.pending, queued{m, done})
+	o.bytes += len(m.Body)
+	if len(o.pending) == MaxMessages {
+		o.cutLocked()
+	}
+}
+
+// Flush sends the rest, and returns when all that was added is done.
+func (o *Outbox) Flush() {
+	o.mu.Lock()
+	o.cutLocked()
+	o.mu.Unlock()
+	o.sends.Wait()
+}
+
+// cutLocked sends the pending messages off as a batch.
+func (o *Outbox) cutLocked() {
+	messages := o.pending
+	o.pending, o.bytes = nil, 0
+	if len(messages) == 0 {
+		return
+	}
+	o.sends.Go(func() {
+		alone := o.deliver(messages)
+		for _, m := range alone {
+			o.deliver([]queued{m})
+		}
+	})
+}
+
+// deliver sends a batch, and what the queue refuses for now, and only that, again,
+// until nothing is left or there is no time. It returns the messages that are refused
+// for good as part of the batch: sent alone they cannot block the others.
+func (o *Outbox) deliver(messages []queued) (alone []queued) {
+	b := &batch{outbox: o, messages: messages}
+	defer b.release()
+	caller := o.caller
+	caller.Gate = b
+	if err := caller.Do(b.send, slog.Int("messages", len(messages))); err != nil {
+		for _, m := range b.messages {
+			m.done(err)
+		}
+	}
+	return b.alone
+}
+
+// batch is a batch on its way: the messages that the queue has not accepted yet. As
+// the gate of its attempts it takes one of the outbox's slots.
+type batch struct {
+	outbox   *Outbox
+	messages []queued
+	alone    []queued // refused for good as part of the batch
+	partly   bool     // the queue has taken a part of the last attempt
+	holds    bool     // a slot
+}
+
+// Enter implements [attempt.Gate].
+func (b *batch) Enter(ctx context.Context) (int, error) {
+	if !b.holds {
+		select {
+		case b.outbox.slots <- struct{}{}:
+			b.holds = true
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	b.outbox.mu.Lock()
+	defer b.outbox.mu.Unlock()
+	return 0, b.outbox.stopped
+}
+
+// Leave implements [attempt.Gate]. If the queue has taken a part of the batch, the rest
+// holds no slot while it waits, so that it delays no other batch. If it has taken
+// nothing, the others would fare no better and add to the queue's load.
+func (b *batch) Leave(int, error) {
+	if b.partly {
+		b.release()
+	}
+}
+
+func (b *batch) release() {
+	if b.holds {
+		<-b.outbox.slots
+		b.holds = false
+	}
+}
+
+// send makes one attempt. It finishes the messages that the queue accepts, and one
+// that it refuses for good if that was sent alone. Its error is why the others are
+// still here.
+func (b *batch) send(ctx context.Context) (reason error) {
+	messages := make([]Message, len(b.messages))
+	for i, m := range b.messages {
+		messages[i] = m.Message
+	}
+	answers := b.outbox.queue.Send(ctx, messages)
+	if len(answers) != len(messages) {
+		return fmt.Errorf("the queue answered for %d of %d messages", len(answers), len(messages))
+	}
+	var again []queued
+	for i, m := range b.messages {
+		err := answers[i]
+		switch {
+		case err == nil, cloud.KindOf(err) == cloud.Permanent && len(messages) == 1:
+			m.done(err)
+		case cloud.KindOf(err) == cloud.Permanent:
+			b.alone = append(b.alone, m)
+		default:
+			again = append(again, m)
+			// An operator fault outweighs the rest: sending again is of no use then.
+			if reason == nil || cloud.KindOf(err) == cloud.OperatorFault {
+				reason = err
+			}
+		}
+	}
+	b.partly = len(again) < len(messages)
+	b.messages = again
+	if cloud.KindOf(reason) == cloud.OperatorFault {
+		b.outbox.Stop(reason)
+	}
+	return reason
+}
