@@ -87,6 +87,9 @@ func (s *State) next(ctx context.Context, err error) (wait time.Duration, again 
 	return wait, !bounded || time.Until(deadline) > wait
 }
 
+// errNoAnswer marks an attempt that ended since its time was up, for the gate.
+var errNoAnswer = errors.New("no answer in time")
+
 // Gate decides when an attempt may start. It is safe for concurrent use.
 type Gate interface {
 	// Enter waits until an attempt may start, and returns its number, or the cause of
@@ -95,6 +98,8 @@ type Gate interface {
 	Enter(ctx context.Context) (number int, err error)
 	// Leave notes that an attempt ended, and how.
 	Leave(number int, err error)
+	// Pause waits until no pause holds attempts back, or ctx ends.
+	Pause(ctx context.Context)
 }
 
 // Open is the gate of calls that nothing holds back.
@@ -105,6 +110,9 @@ func (Open) Enter(ctx context.Context) (int, error) { return 0, context.Cause(ct
 
 // Leave implements Gate.
 func (Open) Leave(int, error) {}
+
+// Pause implements Gate.
+func (Open) Pause(context.Context) {}
 
 // Caller makes calls to one service. It is safe for concurrent use.
 type Caller struct {
@@ -132,7 +140,11 @@ func (c *Caller) Once(state *State, call func(context.Context) error) error {
 		return err
 	}
 	err = state.run(c.Running, c.Timeout, c.Patience, call)
-	c.Gate.Leave(number, err)
+	if err != nil && c.Running.Err() != nil {
+		c.Gate.Leave(number, errors.Join(errNoAnswer, err))
+	} else {
+		c.Gate.Leave(number, err)
+	}
 	c.Log.count(c.Service, err)
 	return err
 }

@@ -2,7 +2,9 @@ package attempt
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,116 +29,181 @@ func NewLimits(concurrency, perSecond int) *Limits {
 	return l
 }
 
-// pacer is the gate of the calls to DBS. It holds back all calls of an invocation
-// while DBS throttles, since it throttles the account and not one call, and spaces
-// the starts of calls if MAX_REQUESTS_PER_SECOND asks for it.
-type pacer struct {
-	places  chan struct{}
-	limiter *rate.Limiter // nil: no limit
-
-	mu       sync.Mutex        // guards what follows
-	started  map[int]time.Time // the calls in flight
-	number   int
-	paused   time.Time // when the last pause began
-	resume   time.Time // when it ends
-	interval time.Duration
-}
-
 // NewGate returns the gate of the calls to DBS of one invocation, with at most the given
 // number of calls in flight.
 func (l *Limits) NewGate(most int) Gate {
-	return &pacer{places: make(chan struct{}, most), limiter: l.rate, started: make(map[int]time.Time)}
+	most = max(most, 1)
+	return &pacer{most: most, rate: l.rate, limit: float64(most)}
+}
+
+// fall is the factor by which the limit on calls in flight falls in a round of calls
+// with a throttled answer.
+const fall = 0.7
+
+// longestPause bounds how long a wait hint holds back the calls of other events.
+const longestPause = 10 * time.Second
+
+// pacer is the gate of the calls to DBS, first come, first served. DBS throttles the
+// account and not one call, so all calls of an invocation share one limit on calls in
+// flight: it starts at most, grows by one for each round of answers that are not
+// throttled, and falls once for each round in which one is. At one call in flight a
+// pause between calls grows instead. A wait that DBS asks for is kept up to
+// longestPause; if DBS asks for more, one call then tries alone.
+type pacer struct {
+	most int
+	rate *rate.Limiter // of MAX_REQUESTS_PER_SECOND; nil: no limit
+
+	mu       sync.Mutex // guards what follows
+	limit    float64
+	inFlight int
+	started  int           // calls, ever; each has its number
+	fell     int           // the calls that had started when the limit fell last
+	interval time.Duration // of the pauses at one call in flight
+	resume   time.Time     // the end of the pause
+	trial    int           // the number of the call that tries alone; 0: none
+	waiting  []*turn
+	timer    *time.Timer // admits the first of them
+}
+
+// upcoming is the trial of a call that is yet to start.
+const upcoming = -1
+
+// turn is a call that waits to start. It has its number once ready is closed.
+type turn struct {
+	ready  chan struct{}
+	number int
 }
 
 // Enter implements Gate.
 func (p *pacer) Enter(ctx context.Context) (number int, err error) {
-	select {
-	case p.places <- struct{}{}:
-	case <-ctx.Done():
+	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	if err := p.wait(ctx); err != nil {
-		<-p.places
-		return 0, err
+	p.mu.Lock()
+	if deadline, ok := ctx.Deadline(); ok && p.resume.After(deadline) {
+		p.mu.Unlock()
+		return 0, ErrTimeUsedUp
+	}
+	mine := &turn{ready: make(chan struct{})}
+	p.waiting = append(p.waiting, mine)
+	p.admitLocked()
+	p.mu.Unlock()
+	select {
+	case <-mine.ready:
+		return mine.number, nil
+	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.number++
-	p.started[p.number] = time.Now()
-	return p.number, nil
+	if at := slices.Index(p.waiting, mine); at >= 0 {
+		p.waiting = slices.Delete(p.waiting, at, at+1)
+	} else {
+		p.leaveLocked(mine.number, upcoming)
+	}
+	return 0, context.Cause(ctx)
+}
+
+// Pause implements Gate.
+func (p *pacer) Pause(ctx context.Context) {
+	p.mu.Lock()
+	pause := time.Until(p.resume)
+	p.mu.Unlock()
+	_ = sleep(ctx, pause)
 }
 
 // Leave implements Gate.
 func (p *pacer) Leave(number int, err error) {
-	<-p.places
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	started := p.started[number]
-	delete(p.started, number)
 	switch service := cloud.ErrorOf(err); {
-	case err == nil:
-		if p.interval /= 2; p.interval < firstInterval/2 {
-			p.interval = 0
-		}
-	case service.Throttled:
-		p.throttledLocked(started, min(service.RetryAfter, maxHint))
+	case err != nil && service.Throttled:
+		p.throttledLocked(number, min(service.RetryAfter, maxHint))
+	case errors.Is(err, errNoAnswer):
+		p.leaveLocked(number, upcoming) // it says nothing about DBS
+	default: // an answer, or a failure that is not about the number of calls
+		p.limit = min(p.limit+1/p.limit, float64(p.most))
+		p.interval = 0
+		p.leaveLocked(number, 0)
 	}
 }
 
-// throttledLocked pauses all calls after a throttled answer to a call that started at
-// the given time: for the wait that the answer asks for, and for an interval that
-// doubles while calls that started after the last pause are throttled.
-func (p *pacer) throttledLocked(started time.Time, hint time.Duration) {
-	now := time.Now()
-	if !started.Before(p.paused) {
-		p.interval = min(max(2*p.interval, firstInterval), lastInterval)
-		p.paused = now
+// throttledLocked notes a throttled answer, with the wait that it asks for.
+func (p *pacer) throttledLocked(number int, hint time.Duration) {
+	if number > p.fell {
+		p.fell = p.started
+		if p.limit <= 1 {
+			p.interval = min(max(2*p.interval, firstInterval), lastInterval)
+		}
+		p.limit = max(p.limit*fall, 1)
 	}
-	if resume := now.Add(hint + p.interval/2); resume.After(p.resume) {
+	pause := min(hint, longestPause)
+	if p.interval > 0 {
+		pause = max(pause, p.interval/2+rand.N(p.interval/2)) //nolint:gosec // G404: jitter needs no secret
+	}
+	if resume := time.Now().Add(pause); resume.After(p.resume) {
 		p.resume = resume
 	}
+	after := 0
+	if hint > longestPause {
+		after = upcoming
+		if p.trial == 0 {
+			p.trial = upcoming
+		}
+	}
+	p.leaveLocked(number, after)
 }
 
-// pause returns how long a call has to wait now. After a pause the calls start
-// spread out over half an interval, not all at once.
-func (p *pacer) pause() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	wait := time.Until(p.resume)
-	if wait > 0 && p.interval > 1 {
-		wait += rand.N(p.interval / 2) //nolint:gosec // G404: jitter needs no secret
+// leaveLocked gives back the place of a call; trial is what follows if it was the one
+// that tried alone.
+func (p *pacer) leaveLocked(number, trial int) {
+	p.inFlight--
+	if p.trial == number {
+		p.trial = trial
 	}
-	return wait
+	p.admitLocked()
 }
 
-// wait returns nil when a call may start, or the cause of ctx's end. It returns
-// at once with ErrTimeUsedUp if the call's turn comes after the deadline of ctx.
-func (p *pacer) wait(ctx context.Context) error {
-	for {
-		for wait := p.pause(); wait > 0; wait = p.pause() {
-			if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-				return ErrTimeUsedUp
+// admitLocked lets the calls start that may, and sets the timer for the next one.
+func (p *pacer) admitLocked() {
+	for len(p.waiting) > 0 && p.hasPlaceLocked() {
+		if wait := p.waitLocked(); wait > 0 {
+			if p.timer == nil {
+				p.timer = time.AfterFunc(wait, func() {
+					p.mu.Lock()
+					defer p.mu.Unlock()
+					p.admitLocked()
+				})
+			} else {
+				p.timer.Reset(wait)
 			}
-			if err := sleep(ctx, wait); err != nil {
-				return err
-			}
+			return
 		}
-		if p.limiter == nil {
-			break
+		p.started++
+		p.inFlight++
+		if p.trial == upcoming {
+			p.trial = p.started
 		}
-		if p.limiter.Wait(ctx) != nil {
-			if ctx.Err() == nil {
-				return ErrTimeUsedUp // the limiter gives up early if the turn comes too late
-			}
-			break
-		}
-		// A pause may have begun meanwhile.
-		if p.pause() <= 0 {
-			break
-		}
+		p.waiting[0].number = p.started
+		close(p.waiting[0].ready)
+		p.waiting = slices.Delete(p.waiting, 0, 1)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+}
+
+// hasPlaceLocked reports whether the number of calls in flight allows another one.
+func (p *pacer) hasPlaceLocked() bool {
+	return p.trial == upcoming || p.trial == 0 && p.inFlight < int(p.limit)
+}
+
+// waitLocked returns how long a call has to wait though it has a place. If it need not,
+// it takes its turn of MAX_REQUESTS_PER_SECOND.
+func (p *pacer) waitLocked() time.Duration {
+	now := time.Now()
+	if pause := p.resume.Sub(now); pause > 0 {
+		return pause
 	}
-	return nil
+	if p.rate == nil || p.rate.AllowN(now, 1) {
+		return 0
+	}
+	missing := 1 - p.rate.TokensAt(now)
+	return time.Duration(missing/float64(p.rate.Limit())*float64(time.Second)) + 1
 }

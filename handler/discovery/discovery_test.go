@@ -1038,8 +1038,8 @@ func TestDiscover_HangingPlansLeaveTheOthersTheirTime(t *testing.T) {
 		hanging     int // plans
 		within      time.Duration
 	}{
-		"one place":               {1, 0, 1, 25 * time.Second},
-		"one place, later pages":  {1, 1, 1, 25 * time.Second},
+		"one place":               {1, 0, 1, 50 * time.Second},
+		"one place, later pages":  {1, 1, 1, 50 * time.Second},
 		"two places":              {2, 1, 1, 5 * time.Second},
 		"many places":             {16, 1, 1, 5 * time.Second},
 		"many plans, many places": {16, 0, 20, 20 * time.Second},

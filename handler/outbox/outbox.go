@@ -173,6 +173,9 @@ func (b *batch) Leave(int, error) {
 	}
 }
 
+// Pause implements [attempt.Gate].
+func (b *batch) Pause(context.Context) {}
+
 func (b *batch) release() {
 	if b.holds {
 		<-b.outbox.slots
