@@ -63,6 +63,9 @@ func (q *mnsQueue) Send(ctx context.Context, messages []outbox.Message) []error 
 	return q.send(ctx, requests)
 }
 
+// Size returns how many bytes a body takes in a message.
+func (q *mnsQueue) Size(body string) int { return len(xmlText(body)) }
+
 // TrySend makes one BatchSendMessage request, as Send does and with the permission
 // that Send needs, of a message with a priority that MNS refuses.
 func (q *mnsQueue) TrySend(ctx context.Context) error {

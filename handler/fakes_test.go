@@ -93,6 +93,8 @@ type inspected struct{}
 func (inspected) Depth(context.Context) (int, error) { return 0, nil }
 func (inspected) TrySend(context.Context) error      { return permanent("InvalidArgument") }
 
+func (inspected) Size(body string) int { return len(body) }
+
 func bodiesOf(messages []outbox.Message) []string {
 	bodies := make([]string, len(messages))
 	for i, m := range messages {

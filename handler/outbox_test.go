@@ -69,7 +69,7 @@ func TestHandler_PublishesInFullBatchesWhileCallsAreRunning(t *testing.T) {
 		d := deploy(nil)
 		var whileCalling int
 		d.dbs.before = func(context.Context, events.Request) error {
-			time.Sleep(time.Second)
+			time.Sleep(100 * time.Millisecond)
 			return nil
 		}
 		d.results.before = func(context.Context) error {
@@ -121,20 +121,22 @@ func TestHandler_AQueueThatIsDownIsNotDrownedInRequests(t *testing.T) {
 	})
 }
 
-func TestHandler_ABusyResultQueueGetsFourFullBatchesAtOnce(t *testing.T) {
+func TestHandler_AHangingEventHoldsBackNoResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
-		var flying, peak atomic.Int64
-		d.results.before = func(context.Context) error {
-			peak.Store(max(peak.Load(), flying.Add(1)))
-			time.Sleep(time.Second)
-			flying.Add(-1)
+		d.dbs.before = func(ctx context.Context, request events.Request) error {
+			if request.ClientToken == "event-3" {
+				return hang(ctx)
+			}
 			return nil
 		}
-		_, err := d.handle(t, time.Minute, batch(items(400)...))
-		require.NoError(t, err)
-		assert.EqualValues(t, 4, peak.Load())
-		assert.Len(t, d.results.batches, 25)
+		started := time.Now()
+		var last time.Duration
+		d.results.refuse = func(string) error { last = time.Since(started); return nil }
+		summary, err := d.handle(t, 5*time.Minute, batch(items(10)...))
+		require.Error(t, err)
+		assert.Equal(t, 9, summary.Created)
+		assert.LessOrEqual(t, last, 1100*time.Millisecond)
 	})
 }
 

@@ -230,6 +230,8 @@ func (f *fakeSource) Send(ctx context.Context, messages []outbox.Message) []erro
 	return answers
 }
 
+func (f *fakeSource) Size(body string) int { return len(body) }
+
 func (f *fakeSource) Depth(ctx context.Context) (int, error) {
 	f.mu.Lock()
 	f.asked++

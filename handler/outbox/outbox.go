@@ -25,6 +25,13 @@ const (
 // than four times as long as DBS.
 const publishers = 4
 
+// linger is how long the first message of a batch waits for others.
+const linger = time.Second
+
+// maxUnderWay bounds the bytes of the messages that an outbox has taken and that have
+// not ended: the memory that a queue which does not answer may cost.
+const maxUnderWay = 4 << 20
+
 // Message is a message for a queue.
 type Message struct {
 	Body  string
@@ -40,35 +47,42 @@ type Queue interface {
 	// failures as *cloud.Error; any other error is transient. Delivery is
 	// at-least-once: a message answered with an error may have been accepted.
 	Send(ctx context.Context, messages []Message) []error
+	// Size returns how many bytes a body takes in a message: a body that XML cannot
+	// carry goes in base64.
+	Size(body string) int
 }
 
 // queued is a message on its way. done is called once: with nil when the queue has
 // accepted it, else with the reason why it was given up.
 type queued struct {
 	Message
+	size int
 	done func(error)
 }
 
-// Outbox publishes messages to one queue in full batches, while more are coming,
-// and the rest when it is flushed. After an operator fault of its own queue it
-// sends nothing more. It is safe for concurrent use.
+// Outbox publishes messages to one queue in full batches while more are coming, and
+// what it has a second after the first message that waits. After an operator fault of
+// its own queue it sends nothing more. It is safe for concurrent use.
 type Outbox struct {
-	ctx    context.Context
+	calls  context.Context // whoever adds waits no longer than this
 	queue  Queue
 	caller attempt.Caller
 	slots  chan struct{}
 	sends  sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
-	pending []queued
-	bytes   int
-	stopped error
+	mu       sync.Mutex // guards what follows
+	pending  []queued
+	bytes    int           // pending
+	underWay int           // bytes of all messages that have not ended
+	room     chan struct{} // closed when there is room again; nil if nobody waits for it
+	timer    *time.Timer   // cuts the pending messages
+	stopped  error
 }
 
 // New returns an outbox that publishes until the budget's time for it ends.
 func New(budget attempt.Budget, queue Queue, log *attempt.Log) *Outbox {
 	return &Outbox{
-		ctx: budget.Publishing, queue: queue, slots: make(chan struct{}, publishers),
+		calls: budget.Calls, queue: queue, slots: make(chan struct{}, publishers),
 		caller: attempt.Caller{
 			Starting: budget.Publishing, Running: budget.Publishing, Service: attempt.MNS,
 			Patience: attempt.NewPatience(attempt.PublishTimeout), Log: log,
@@ -83,24 +97,78 @@ func (o *Outbox) Stop(reason error) {
 	if o.stopped == nil {
 		o.stopped = reason
 	}
+	o.makeRoomLocked()
 }
 
-// Add takes a message, and never waits for the queue. It calls done once: with nil
-// when the queue has accepted the message, else with the reason why it was given up.
+// Add takes a message, and calls done once: with nil when the queue has accepted it,
+// else with the reason why it was given up. While too much is under way Add waits, so
+// that its caller creates no more, until the time for calls ends; then it gives the
+// message up.
 func (o *Outbox) Add(m Message, done func(error)) {
+	one := queued{m, o.queue.Size(m.Body), done}
 	o.mu.Lock()
+	for o.underWay > maxUnderWay && o.stopped == nil {
+		if o.room == nil {
+			o.room = make(chan struct{})
+		}
+		room := o.room
+		o.mu.Unlock()
+		select {
+		case <-room:
+		case <-o.calls.Done():
+			done(context.Cause(o.calls))
+			return
+		}
+		o.mu.Lock()
+	}
 	defer o.mu.Unlock()
-	if o.bytes+len(m.Body) > MaxBytes {
+	if o.bytes+one.size > MaxBytes {
 		o.cutLocked()
 	}
-	o.pending = append(o.pending, queued{m, done})
-	o.bytes += len(m.Body)
+	if len(o.pending) == 0 {
+		o.lingerLocked()
+	}
+	o.pending = append(o.pending, one)
+	o.bytes += one.size
+	o.underWay += one.size
 	if len(o.pending) == MaxMessages {
 		o.cutLocked()
 	}
 }
 
-// Flush sends the rest, and returns when all that was added is done.
+// lingerLocked has the pending messages sent after a while.
+func (o *Outbox) lingerLocked() {
+	if o.timer != nil {
+		o.timer.Reset(linger)
+		return
+	}
+	o.timer = time.AfterFunc(linger, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.cutLocked()
+	})
+}
+
+// makeRoomLocked lets those go on that wait in Add.
+func (o *Outbox) makeRoomLocked() {
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
+}
+
+// end ends a message.
+func (o *Outbox) end(m queued, err error) {
+	m.done(err)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.underWay -= m.size; o.underWay <= maxUnderWay {
+		o.makeRoomLocked()
+	}
+}
+
+// Flush sends the rest, and returns when all that was added has ended. Nothing may be
+// added meanwhile.
 func (o *Outbox) Flush() {
 	o.mu.Lock()
 	o.cutLocked()
@@ -115,6 +183,7 @@ func (o *Outbox) cutLocked() {
 	if len(messages) == 0 {
 		return
 	}
+	o.timer.Stop()
 	o.sends.Go(func() {
 		alone := o.deliver(messages)
 		for _, m := range alone {
@@ -133,7 +202,7 @@ func (o *Outbox) deliver(messages []queued) (alone []queued) {
 	caller.Gate = b
 	if err := caller.Do(b.send, slog.Int("messages", len(messages))); err != nil {
 		for _, m := range b.messages {
-			m.done(err)
+			o.end(m, err)
 		}
 	}
 	return b.alone
@@ -191,6 +260,7 @@ func (b *batch) send(ctx context.Context) (reason error) {
 	for i, m := range b.messages {
 		messages[i] = m.Message
 	}
+	b.partly = false
 	answers := b.outbox.queue.Send(ctx, messages)
 	if len(answers) != len(messages) {
 		return fmt.Errorf("the queue answered for %d of %d messages", len(answers), len(messages))
@@ -200,7 +270,7 @@ func (b *batch) send(ctx context.Context) (reason error) {
 		err := answers[i]
 		switch {
 		case err == nil, cloud.KindOf(err) == cloud.Permanent && len(messages) == 1:
-			m.done(err)
+			b.outbox.end(m, err)
 		case cloud.KindOf(err) == cloud.Permanent:
 			b.alone = append(b.alone, m)
 		default:

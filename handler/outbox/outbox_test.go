@@ -1,0 +1,190 @@
+package outbox_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/handler/attempt"
+	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
+)
+
+// fakeQueue keeps the batches that it takes.
+type fakeQueue struct {
+	before func(ctx context.Context) error // may refuse a request
+	encode bool                            // bodies go in base64
+
+	mu      sync.Mutex
+	batches [][]outbox.Message
+	at      []time.Time
+}
+
+func (f *fakeQueue) Send(ctx context.Context, messages []outbox.Message) []error {
+	answers := make([]error, len(messages))
+	if f.before != nil {
+		if err := f.before(ctx); err != nil {
+			for i := range answers {
+				answers[i] = err
+			}
+			return answers
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.batches, f.at = append(f.batches, messages), append(f.at, time.Now())
+	return answers
+}
+
+func (f *fakeQueue) Size(body string) int {
+	if f.encode {
+		return (len(body) + 2) / 3 * 4
+	}
+	return len(body)
+}
+
+func open(t *testing.T, queue outbox.Queue, timeout time.Duration) *outbox.Outbox {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	t.Cleanup(cancel)
+	budget, done := attempt.NewBudget(ctx, 0)
+	t.Cleanup(done)
+	return outbox.New(budget, queue, attempt.NewLog(slog.New(slog.DiscardHandler)))
+}
+
+func TestOutbox_AMessageWaitsASecondForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{}
+		o := open(t, queue, time.Minute)
+		started := time.Now()
+		var accepted atomic.Int32
+		add := func() {
+			o.Add(outbox.Message{Body: "body"}, func(err error) { assert.NoError(t, err); accepted.Add(1) })
+		}
+		// One message every 300 ms: others that come do not make the first wait longer.
+		for range 10 {
+			add()
+			time.Sleep(300 * time.Millisecond)
+		}
+		require.NotEmpty(t, queue.at)
+		assert.Equal(t, time.Second, queue.at[0].Sub(started))
+		assert.Len(t, queue.batches[0], 4)
+		o.Flush()
+		assert.EqualValues(t, 10, accepted.Load())
+	})
+}
+
+func TestOutbox_SendsAFullBatchAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{}
+		o := open(t, queue, time.Minute)
+		for range 17 {
+			o.Add(outbox.Message{Body: "body", Delay: time.Minute}, func(error) {})
+		}
+		synctest.Wait()
+		require.Len(t, queue.batches, 1)
+		assert.Len(t, queue.batches[0], 16)
+		assert.Equal(t, time.Minute, queue.batches[0][15].Delay)
+		o.Flush()
+		assert.Len(t, queue.batches, 2)
+	})
+}
+
+func TestOutbox_CountsBodiesAsTheyAreSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{encode: true}
+		o := open(t, queue, time.Minute)
+		for range 8 {
+			o.Add(outbox.Message{Body: strings.Repeat("\x01", 15_000)}, func(error) {})
+		}
+		o.Flush()
+		for _, batch := range queue.batches {
+			assert.LessOrEqual(t, len(batch)*20_000, outbox.MaxBytes)
+		}
+		assert.Len(t, queue.batches, 3)
+	})
+}
+
+func TestOutbox_TakesNoMoreWhileTooMuchIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung := true
+		queue := &fakeQueue{before: func(ctx context.Context) error {
+			if hung {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}}
+		o := open(t, queue, time.Minute)
+		body := strings.Repeat("x", 60_000)
+		var added, accepted atomic.Int32
+		go func() {
+			for range 200 {
+				o.Add(outbox.Message{Body: body}, func(err error) {
+					if err == nil {
+						accepted.Add(1)
+					}
+				})
+				added.Add(1)
+			}
+		}()
+		synctest.Wait()
+		assert.InDelta(t, 4<<20, int(added.Load())*len(body), 2*60_000)
+		hung = false
+		time.Sleep(30 * time.Second)
+		assert.EqualValues(t, 200, added.Load(), "there is room again")
+		o.Flush()
+		assert.EqualValues(t, 200, accepted.Load())
+	})
+}
+
+func TestOutbox_GivesAMessageUpWhenTheTimeForCallsEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{before: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		o := open(t, queue, time.Minute)
+		started := time.Now()
+		var failed atomic.Int32
+		for range 100 {
+			o.Add(outbox.Message{Body: strings.Repeat("x", 60_000)}, func(err error) {
+				require.Error(t, err)
+				failed.Add(1)
+			})
+		}
+		assert.Equal(t, 49*time.Second, time.Since(started), "a second is for the answer, ten are for publishing")
+		o.Flush()
+		assert.EqualValues(t, 100, failed.Load())
+		assert.Less(t, time.Since(started), time.Minute)
+	})
+}
+
+func TestOutbox_AFaultLetsThoseGoOnThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{before: func(context.Context) error {
+			time.Sleep(time.Second)
+			return &cloud.Error{Kind: cloud.OperatorFault, Service: "MNS", Code: "QueueNotExist"}
+		}}
+		o := open(t, queue, time.Minute)
+		started := time.Now()
+		failed := 0
+		var mu sync.Mutex
+		for range 200 {
+			o.Add(outbox.Message{Body: strings.Repeat("x", 60_000)}, func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				assert.ErrorContains(t, err, "QueueNotExist")
+				failed++
+			})
+		}
+		o.Flush()
+		assert.Equal(t, 200, failed)
+		assert.Less(t, time.Since(started), 3*time.Second)
+	})
+}
