@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +16,8 @@ const codeNotTried = "NotTried"
 // openEvents says which events of an invocation are open, and why. It is bounded:
 // it keeps the first few, and counts the rest.
 type openEvents struct {
-	events   int         // in the payload
+	events   int         // that were read
+	unread   bool        // there was no time to read the rest of the payload
 	count    int         // that are open
 	first    []openEvent // those that a service answered for go first
 	answered int         // how many of them
@@ -28,11 +28,11 @@ type openEvent struct {
 	reason error
 }
 
-// maxNamed bounds the open events that an error names, and maxReason the bytes
-// for each, which keeps the error's text within about four kilobytes.
+// Bounds of the texts of errors.
 const (
-	maxNamed  = 10
-	maxReason = 350
+	maxNamed  = 10  // open events
+	maxReason = 350 // bytes for each: about four kilobytes in all
+	maxFault  = 500 // bytes of an operator fault; the log has the rest
 )
 
 func (o *openEvents) add(event events.Event, reason error) {
@@ -48,21 +48,38 @@ func (o *openEvents) add(event events.Event, reason error) {
 	}
 }
 
-// text names the open events, with their reasons but for one that is already said.
-func (o *openEvents) text(said error) string {
+// counts says how many events are open.
+func (o *openEvents) counts() string {
+	text := fmt.Sprintf("%d of %d events are open", o.count, o.events)
+	if o.unread {
+		text += ", and there was no time to read the others"
+	}
+	return text
+}
+
+// reasons names the open events with the reason of each.
+func (o *openEvents) reasons() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%d of %d events are open", o.count, o.events)
+	s.WriteString(o.counts())
 	for _, e := range o.first {
-		reason := ""
-		if said == nil || !errors.Is(e.reason, said) {
-			reason = ": " + e.reason.Error()
-		}
-		s.WriteString("; event " + events.Truncate(e.name+reason, maxReason))
+		s.WriteString("; event " + events.Truncate(e.name+": "+e.reason.Error(), maxReason))
 	}
 	if more := o.count - len(o.first); more > 0 {
 		fmt.Fprintf(&s, "; and %d more", more)
 	}
 	return s.String()
+}
+
+// names counts the open events and names three.
+func (o *openEvents) names() string {
+	var names []string
+	for _, e := range o.first[:min(len(o.first), 3)] {
+		names = append(names, events.Truncate(e.name, 40))
+	}
+	if len(names) == 0 {
+		return o.counts()
+	}
+	return o.counts() + ": " + strings.Join(names, ", ")
 }
 
 // describe names an event for a person.
@@ -79,7 +96,7 @@ func describe(event events.Event) string {
 type RedeliveryError struct{ open openEvents }
 
 func (e *RedeliveryError) Error() string {
-	return e.open.text(nil) + ". What is finished is published. The queue delivers the batch again for a day; no event gets a second task"
+	return e.open.reasons() + ". What is finished is published. The queue delivers the batch again for a day; no event gets a second task"
 }
 
 // Unwrap returns why the first of them is open.
@@ -98,7 +115,15 @@ type OperatorFaultError struct {
 }
 
 func (e *OperatorFaultError) Error() string {
-	return fmt.Sprintf("operator fault: %v. Fix this within 24 hours; until then every delivery fails and is repeated. %s", e.Fault, e.open.text(e.Fault))
+	fault := cloud.ErrorOf(e.Fault)
+	text := "operator fault: " + events.Truncate(fault.Cause(), 250)
+	if fault.Fix != "" {
+		text += ". Fix: " + events.Truncate(fault.Fix, 150)
+	}
+	if e.open.events > 0 {
+		text += ". " + e.open.names()
+	}
+	return events.Truncate(text, maxFault)
 }
 
 func (e *OperatorFaultError) Unwrap() error { return e.Fault }

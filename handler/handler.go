@@ -79,6 +79,11 @@ func New(config Config, ports Ports, log *slog.Logger) *Handler {
 // a Check command to [check.Checker.Run]. The answer is a [Summary], a
 // [discovery.Answer] or a [check.Report].
 func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (answer any, err error) {
+	if late := attempt.CheckDeadline(ctx); late != nil {
+		err := &OperatorFaultError{Fault: late}
+		logInvocation(h.log.With("requestId", requestID), err, nil)
+		return nil, err
+	}
 	command, isCommand, wrong := events.ReadCommand(payload)
 	switch {
 	case wrong != nil:

@@ -13,6 +13,7 @@ import (
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/cloud"
 )
 
 func TestHandler_StopsEarlyOnAnOperatorFault(t *testing.T) {
@@ -106,5 +107,44 @@ func TestHandler_ReportsTheFirstFault(t *testing.T) {
 		}
 		_, err := d.handle(t, time.Minute, batch(items(4)...))
 		require.ErrorContains(t, err, "operator fault: DBS First")
+	})
+}
+
+func TestHandler_AnOperatorFaultSaysCauseAndFixOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = func(context.Context, events.Request) error {
+			return &cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "NoPermission", HTTPStatusCode: 403, RequestID: "R-1",
+				Message: "You are not authorized. " + strings.Repeat("words ", 100), Fix: "grant dbs:X to the function's role " + strings.Repeat("x", 300)}
+		}
+		var bodies []string
+		for i := range 100 {
+			bodies = append(bodies, fmt.Sprintf(`{"BackupSetId":"x","BackupSetName":"%s%d"}`, strings.Repeat("n", 500), i))
+		}
+		_, err := d.handle(t, time.Minute, batch(bodies...))
+		var fault *handler.OperatorFaultError
+		require.ErrorAs(t, err, &fault)
+		text := err.Error()
+		assert.LessOrEqual(t, len(text), 500)
+		assert.Contains(t, text, "DBS NoPermission (HTTP 403): You are not authorized.")
+		assert.Equal(t, 1, strings.Count(text, "grant dbs:X"))
+		assert.Contains(t, text, "100 of 100 events are open: event-")
+	})
+}
+
+func TestServe_ADeadlineThatHasPassedNamesTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Hour))
+		defer cancel()
+		for name, payload := range map[string]string{"events": string(batch(item(1))), "check": `{"Check":{}}`, "discovery": `{"Discover":{}}`} {
+			_, err := d.Serve(ctx, "", []byte(payload))
+			var fault *handler.OperatorFaultError
+			require.ErrorAs(t, err, &fault, name)
+			assert.Contains(t, err.Error(), "DeadlinePassed: the deadline of the invocation, 1999-12-31T23:00:00Z, had passed when it began, at 2000-01-01T00:00:00Z", name)
+			assert.Contains(t, err.Error(), "clock", name)
+		}
+		assert.Zero(t, d.dbs.total)
+		assert.Equal(t, "DeadlinePassed", d.lines(t, "operator fault")[0]["errCode"])
 	})
 }

@@ -33,6 +33,13 @@ type tally struct {
 	fault   error     // the first operator fault
 }
 
+// leaveUnread notes that there was no time to read the rest of the payload.
+func (t *tally) leaveUnread() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open.unread = true
+}
+
 // take counts an event of the payload.
 func (t *tally) take() {
 	t.mu.Lock()
@@ -140,7 +147,7 @@ func (t *tally) close() (Summary, error) {
 	switch {
 	case t.fault != nil:
 		return t.summary, &OperatorFaultError{Fault: t.fault, open: t.open}
-	case t.open.count > 0:
+	case t.open.count > 0 || t.open.unread:
 		return t.summary, &RedeliveryError{open: t.open}
 	}
 	return t.summary, nil

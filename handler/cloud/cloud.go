@@ -51,6 +51,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
+	if e.Fix == "" {
+		return e.Cause()
+	}
+	return e.Cause() + ". Fix: " + events.Truncate(e.Fix, 300)
+}
+
+// Cause says what failed, in the service's own words, without the fix.
+func (e *Error) Cause() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%s %s", e.Service, events.Truncate(e.Code, events.MaxAnswerID))
 	if e.HTTPStatusCode != 0 {
