@@ -24,6 +24,7 @@ type batch struct {
 	dispatcher  *dispatcher
 	results     *outbox.Outbox
 	deadLetters *outbox.Outbox
+	publishing  context.Context // nothing of the payload is read after its end
 	stopCalls   context.CancelCauseFunc
 }
 
@@ -40,6 +41,7 @@ func newBatch(budget attempt.Budget, h *Handler, log *attempt.Log) *batch {
 		dispatcher:  newDispatcher(starting, h.limits.Concurrency),
 		results:     outbox.New(budget, h.ports.Results, log),
 		deadLetters: outbox.New(budget, h.ports.DeadLetters, log),
+		publishing:  budget.Publishing,
 		stopCalls:   stop,
 	}
 }
@@ -50,6 +52,10 @@ func (b *batch) run(payload []byte) (Summary, error) {
 	var refused error
 	index := 0
 	for event, malformed := range b.handler.decoder.Decode(payload) {
+		if b.publishing.Err() != nil {
+			b.tally.leaveUnread()
+			break
+		}
 		b.tally.take()
 		if malformed != nil && event.ByHand {
 			refused = cmp.Or(refused, error(&EventError{Reason: malformed}))
@@ -138,10 +144,11 @@ type creation struct {
 
 // answer is what became of a call, for every event that shares it.
 type answer struct {
-	task     Task
-	failure  error
-	attempts int
-	took     time.Duration // from the first attempt to the last answer
+	task      Task
+	failure   error
+	permanent bool // the failure ends the events
+	attempts  int
+	took      time.Duration // from the first attempt to the last answer
 }
 
 // attempt implements work.
@@ -175,13 +182,13 @@ func (c *creation) end(task Task, failure error) {
 	if cloud.KindOf(failure) == cloud.OperatorFault {
 		b.stop(failure)
 	}
-	got := answer{task: task, failure: failure, attempts: c.state.Made}
+	got := answer{task: task, failure: failure, permanent: cloud.KindOf(failure) == cloud.Permanent, attempts: c.state.Made}
 	if !c.started.IsZero() {
 		got.took = time.Since(c.started)
 	}
-	waiting, rivals := b.duplicates.end(c, got)
+	waiting, rivals := b.duplicates.end(c, got, c.state.RefusedForGood(failure))
 	for _, d := range waiting {
-		b.settle(d, got)
+		b.settle(d, *c.answer)
 	}
 	for _, d := range rivals {
 		if next := b.join(d); next != nil {
@@ -199,7 +206,7 @@ func (b *batch) settle(d *delivery, a answer) {
 		e.outcome = outcomeCreated
 		e.data.BackupSetDownloadTaskID, e.data.RequestID = a.task.ID, a.task.RequestID
 		b.publish(d, e)
-	case service.Kind == cloud.Permanent:
+	case a.permanent:
 		e.outcome = outcomeFailed
 		e.data.ErrCode, e.data.ErrMessage = service.Code, cmp.Or(service.Message, service.Code)
 		e.data.HTTPStatusCode, e.data.RequestID = service.HTTPStatusCode, service.RequestID

@@ -32,6 +32,13 @@ func (d *delivery) setKeys(complete bool) []recordKey {
 	return []recordKey{d.message, d.created}
 }
 
+// mayEndRefused reports whether a refusal with an unknown code ends the event: an
+// announcement at once, since the next run announces its set again; another event when
+// its message is an hour old, so that it does not fail its batch for a day.
+func (d *delivery) mayEndRefused() bool {
+	return d.event.Announced || !d.event.ByHand && !d.event.Time.IsZero() && time.Since(d.event.Time) >= oldAge
+}
+
 // outcome is how an event ended, as the summary writes it.
 type outcome string
 

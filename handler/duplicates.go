@@ -1,10 +1,10 @@
 package handler
 
 import (
+	"slices"
 	"sync"
 
 	"increment-backup-download/events"
-	"increment-backup-download/handler/cloud"
 )
 
 // duplicates knows the events of one batch that belong together: repeats of one
@@ -83,7 +83,7 @@ func (s *duplicates) join(d *delivery) (*creation, step) {
 		return c, stepWait
 	case c != nil && c.answer.failure == nil:
 		return c, stepConflict
-	case c != nil && cloud.KindOf(c.answer.failure) != cloud.Permanent:
+	case c != nil && !c.answer.permanent:
 		return c, stepOpen
 	}
 	c = &creation{request: request, waiting: []*delivery{d}}
@@ -91,11 +91,13 @@ func (s *duplicates) join(d *delivery) (*creation, step) {
 	return c, stepCall
 }
 
-// end notes how a call ended, and returns the events that depend on it.
-func (s *duplicates) end(c *creation, a answer) (waiting, rivals []*delivery) {
+// end notes how a call ended, and returns the events that depend on it. A call that DBS
+// keeps refusing with an unknown code has failed for good if one of them may end so.
+func (s *duplicates) end(c *creation, a answer, refused bool) (waiting, rivals []*delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	waiting, rivals = c.waiting, c.rivals
+	a.permanent = a.permanent || refused && slices.ContainsFunc(waiting, (*delivery).mayEndRefused)
 	c.answer, c.waiting, c.rivals = &a, nil, nil
 	return waiting, rivals
 }
