@@ -67,7 +67,11 @@ func TestOutbox_AMessageWaitsASecondForOthers(t *testing.T) {
 		started := time.Now()
 		var accepted atomic.Int32
 		add := func() {
-			o.Add(outbox.Message{Body: "body"}, func(err error) { assert.NoError(t, err); accepted.Add(1) })
+			o.Add(outbox.Message{Body: "body"}, func(err error) {
+				if err == nil {
+					accepted.Add(1)
+				}
+			})
 		}
 		// One message every 300 ms: others that come do not make the first wait longer.
 		for range 10 {
