@@ -123,7 +123,7 @@ func decodeBody(t *testing.T, payload string) events.Event {
 	t.Helper()
 	var found []events.Event
 	for event, err := range (events.Decoder{}).Decode([]byte(payload)) {
-		require.Nil(t, err)
+		require.NoError(t, err)
 		found = append(found, event)
 	}
 	require.Len(t, found, 1)

@@ -47,7 +47,7 @@ func statusOf(backupStatus string) status {
 
 // readBackupSet reads the backup set, whose parameters have different names in
 // its two shapes; see [Request]. Content is the text of o.
-func (r *reader) readBackupSet(o *object, content []byte) *Error {
+func (r *reader) readBackupSet(o *object, content []byte) error {
 	var jobID, setID, name, format, status, token string
 	for _, field := range [...]struct {
 		name  string
@@ -122,7 +122,7 @@ func (r *reader) readBackupSet(o *object, content []byte) *Error {
 }
 
 // missing says what content lacks to be a backup set, and what it may be instead.
-func missing(jobID, setID, name string, content []byte) *Error {
+func missing(jobID, setID, name string, content []byte) error {
 	if hint := mistakenFor(content); hint != "" {
 		return &Error{Code: CodeMissingBackupSet, Message: hint}
 	}

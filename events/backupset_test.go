@@ -65,12 +65,12 @@ func TestDecoder_RefusesAStatusThatDBSDoesNotDocument(t *testing.T) {
 
 func TestDecoder_AppliesTheDefaultDataFormat(t *testing.T) {
 	for event, err := range (events.Decoder{DataFormat: "SQL"}).Decode(readFile(t, "backup-set", "list-item.json")) {
-		require.Nil(t, err)
+		require.NoError(t, err)
 		assert.Equal(t, setToken, event.Request.ClientToken, "the token does not change with a setting")
 		assert.Equal(t, "SQL", event.Request.BackupSetDataFormat)
 	}
 	for event, err := range (events.Decoder{DataFormat: "SQL"}).Decode(readFile(t, "event-streaming.json")) {
-		require.Nil(t, err)
+		require.NoError(t, err)
 		want := map[string]string{firstID: "SQL", secondID: "Native"}[event.ID]
 		assert.Equal(t, want, event.Request.BackupSetDataFormat)
 	}

@@ -45,14 +45,15 @@ const maxCommand = 1 << 20
 
 // ReadCommand reads a payload that is a command, and reports whether it is one. A
 // payload that is none is for a [Decoder]; to find that out costs little, even if
-// the payload is large. An error says what is wrong with a command.
+// the payload is large. An error, an
+// [*Error], says what is wrong with a command.
 //
 // A command is the event of a timer trigger ({triggerTime, triggerName, payload}),
 // whose payload is absent, empty, {}, or the text of a Discover command; or, as
 // typed by hand, {"Discover":{…}} or {"Check":{}}. Their members are exact: an
 // unknown or a repeated one is refused, since a run that does something else than
 // it was asked for is worse than none.
-func ReadCommand(payload []byte) (Command, bool, *Error) {
+func ReadCommand(payload []byte) (Command, bool, error) {
 	text := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(payload), []byte("\xef\xbb\xbf")))
 	if len(text) > maxCommand || !rawjson.IsObject(text) || !mayBeCommand(text) || !rawjson.Valid(text) {
 		return Command{}, false, nil
@@ -109,7 +110,7 @@ type timerEvent struct{ time, name, payload []byte }
 
 // command reads what the timer asks for. Whether Function Compute leaves out a
 // payload that is not configured, or sends it empty or as null, is not documented.
-func (e timerEvent) command(beside bool) (Command, *Error) {
+func (e timerEvent) command(beside bool) (Command, error) {
 	command := Command{Discover: &Discover{}, Timer: true}
 	switch {
 	case beside:
@@ -130,7 +131,7 @@ func (e timerEvent) command(beside bool) (Command, *Error) {
 	}
 	read, err := readCommand(text)
 	if err != nil {
-		return command, malformed("the timer's payload: %s", err.Message)
+		return command, within("the timer's payload", err)
 	}
 	if read.Check {
 		return command, malformed(`the timer's payload: {"Check":{}} is for a person, who reads its answer`)
@@ -140,9 +141,9 @@ func (e timerEvent) command(beside bool) (Command, *Error) {
 }
 
 // readCommand reads {"Discover":{…}} or {"Check":{}}.
-func readCommand(text []byte) (Command, *Error) {
+func readCommand(text []byte) (Command, error) {
 	var command Command
-	err := readMembers(text, "the command", func(name string, value []byte) *Error {
+	err := readMembers(text, "the command", func(name string, value []byte) error {
 		switch name {
 		case "Discover":
 			discover, err := readDiscover(value)
@@ -166,12 +167,12 @@ func readCommand(text []byte) (Command, *Error) {
 	return command, nil
 }
 
-func readDiscover(text []byte) (Discover, *Error) {
+func readDiscover(text []byte) (Discover, error) {
 	var d Discover
 	if !rawjson.IsObject(text) {
 		return d, malformed("Discover must be an object")
 	}
-	err := readMembers(text, "Discover", func(name string, value []byte) (err *Error) {
+	err := readMembers(text, "Discover", func(name string, value []byte) (err error) {
 		switch name {
 		case "BackupPlanIds":
 			d.BackupPlanIDs, err = readNames(name, value, IsBackupPlanID, "a backup plan ID, such as dbsqdss5tmh0001")
@@ -193,7 +194,7 @@ func readDiscover(text []byte) (Discover, *Error) {
 }
 
 // readMembers calls read for each member of an object, and refuses a repeated one.
-func readMembers(object []byte, what string, read func(name string, value []byte) *Error) *Error {
+func readMembers(object []byte, what string, read func(name string, value []byte) error) error {
 	seen := make(map[string]bool)
 	for member, value := range rawjson.Members(object) {
 		name := string(member)
@@ -209,7 +210,7 @@ func readMembers(object []byte, what string, read func(name string, value []byte
 }
 
 // readNames reads a list of names, less repeats.
-func readNames(field string, value []byte, valid func(string) bool, what string) ([]string, *Error) {
+func readNames(field string, value []byte, valid func(string) bool, what string) ([]string, error) {
 	if len(value) == 0 || value[0] != '[' {
 		return nil, malformed("%s must be a list of strings", field)
 	}
@@ -234,7 +235,7 @@ func readNames(field string, value []byte, valid func(string) bool, what string)
 	return names, nil
 }
 
-func readLookback(value []byte) (int, *Error) {
+func readLookback(value []byte) (int, error) {
 	hours, err := strconv.Atoi(string(value))
 	if err != nil || hours < 1 || hours > MaxLookbackHours {
 		return 0, malformed("LookbackHours must be a whole number from 1 to %d", MaxLookbackHours)
@@ -242,7 +243,7 @@ func readLookback(value []byte) (int, *Error) {
 	return hours, nil
 }
 
-func readBool(field string, value []byte) (bool, *Error) {
+func readBool(field string, value []byte) (bool, error) {
 	switch string(value) {
 	case "true":
 		return true, nil

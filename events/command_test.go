@@ -33,7 +33,7 @@ func TestReadCommand(t *testing.T) {
 			payload := commandFile(t, "command", file)
 			for _, p := range [][]byte{payload, append([]byte("\xef\xbb\xbf \n"), payload...)} {
 				got, is, err := events.ReadCommand(p)
-				require.Nil(t, err)
+				require.NoError(t, err)
 				assert.True(t, is)
 				assert.Equal(t, want, got)
 			}
@@ -83,9 +83,10 @@ func TestReadCommand_NamesTheMistake(t *testing.T) {
 	require.Len(t, files, len(wants), "each file has its mistake here")
 	for file, want := range wants {
 		t.Run(file, func(t *testing.T) {
-			_, is, mistake := events.ReadCommand(commandFile(t, "command/invalid", file))
+			_, is, err := events.ReadCommand(commandFile(t, "command/invalid", file))
 			assert.True(t, is, "no event either")
-			require.NotNil(t, mistake)
+			var mistake *events.Error
+			require.ErrorAs(t, err, &mistake)
 			assert.Equal(t, events.CodeMalformed, mistake.Code)
 			assert.Contains(t, mistake.Message, want)
 		})
@@ -117,7 +118,7 @@ func TestReadCommand_LeavesEventsAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, is, mistake := events.ReadCommand([]byte(payload))
 			assert.False(t, is)
-			assert.Nil(t, mistake)
+			assert.NoError(t, mistake)
 		})
 	}
 }
@@ -132,9 +133,9 @@ func TestReadCommand_ACommandInAMessageIsRefused(t *testing.T) {
 			require.NoError(t, err)
 			_, is, mistake := events.ReadCommand(payload)
 			assert.False(t, is)
-			assert.Nil(t, mistake)
+			assert.NoError(t, mistake)
 			for event, refused := range (events.Decoder{}).Decode(payload) {
-				assert.NotNil(t, refused)
+				assert.Error(t, refused)
 				assert.False(t, event.ByHand)
 			}
 		})
@@ -172,13 +173,15 @@ func FuzzReadCommand(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		command, is, mistake := events.ReadCommand(payload)
+		command, is, err := events.ReadCommand(payload)
+		var mistake *events.Error
 		switch {
 		case !is:
-			require.Nil(t, mistake)
+			require.NoError(t, err)
 			require.Equal(t, events.Command{}, command)
 			return
-		case mistake != nil:
+		case err != nil:
+			require.ErrorAs(t, err, &mistake)
 			require.NotEmpty(t, mistake.Message)
 			require.Equal(t, events.CodeMalformed, mistake.Code)
 			return

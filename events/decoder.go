@@ -19,9 +19,9 @@ type Decoder struct {
 }
 
 // Decode yields the messages of a payload, in order, each read on its own: an
-// event with a nil error is complete or to be ignored; one with an [*Error] can
+// event with a nil error is complete or to be ignored; one with an error can
 // never succeed, and its Body, its ByHand, its Time and what could be read of its
-// IDs are set. It never panics, and it does not keep the payload.
+// IDs are set. The error is an [*Error]. Decode never panics, and it does not keep the payload.
 //
 // The shapes it reads, of Function Compute's triggers and of MNS (for samples see
 // testdata and github.com/aliyun/fc-runtime-go-sdk v0.3.1, events/README_MNS_*.md):
@@ -39,8 +39,8 @@ type Decoder struct {
 //
 // The error of an array's element that has no envelope names the element by its
 // number, counted from 1, since nothing else distinguishes it.
-func (d Decoder) Decode(payload []byte) iter.Seq2[Event, *Error] {
-	return func(yield func(Event, *Error) bool) {
+func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
 		if len(payload) == 0 {
 			yield(Event{ByHand: true}, malformed("the payload is empty"))
 			return
@@ -67,7 +67,7 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, *Error] {
 // message reads one message of a payload that is valid JSON. Number is that of
 // the element in an array, or 0 for the whole payload: without an envelope in it,
 // that was typed by hand.
-func (d Decoder) message(raw []byte, number int) (Event, *Error) {
+func (d Decoder) message(raw []byte, number int) (Event, error) {
 	r := reader{}
 	err := r.unwrap(raw, 0)
 	event := r.event
@@ -87,7 +87,7 @@ func (d Decoder) message(raw []byte, number int) (Event, *Error) {
 	if err != nil {
 		event.Request.ClientToken = ""
 		if number > 0 && !r.enveloped {
-			err.Message = fmt.Sprintf("element %d of the array: %s", number, err.Message)
+			err = within(fmt.Sprintf("element %d of the array", number), err)
 		}
 		return event, err
 	}
@@ -188,7 +188,7 @@ type reader struct {
 }
 
 // unwrap reads value, which is valid JSON.
-func (r *reader) unwrap(value []byte, depth int) *Error {
+func (r *reader) unwrap(value []byte, depth int) error {
 	if rawjson.IsString(value) {
 		return r.unwrapText(rawjson.Unquote(value), depth)
 	}
@@ -196,7 +196,7 @@ func (r *reader) unwrap(value []byte, depth int) *Error {
 }
 
 // unwrapText reads text that should be JSON or base64 of JSON.
-func (r *reader) unwrapText(text []byte, depth int) *Error {
+func (r *reader) unwrapText(text []byte, depth int) error {
 	content, fault := jsonText(text)
 	if fault != "" {
 		return malformed("the event is %s", fault)
@@ -205,7 +205,7 @@ func (r *reader) unwrapText(text []byte, depth int) *Error {
 }
 
 // unwrapJSON reads content, which is valid JSON and no string.
-func (r *reader) unwrapJSON(content []byte, depth int) *Error {
+func (r *reader) unwrapJSON(content []byte, depth int) error {
 	switch {
 	case depth > maxNesting:
 		return malformed("the event is wrapped more than %d times", maxNesting)
@@ -228,7 +228,7 @@ func (r *reader) unwrapJSON(content []byte, depth int) *Error {
 	return r.readBackupSet(&o, content)
 }
 
-func (r *reader) unwrapCloudEvent(o *object, depth int) *Error {
+func (r *reader) unwrapCloudEvent(o *object, depth int) error {
 	if !r.enveloped {
 		r.event.Time = cloudEventTime(o.time)
 	}
@@ -256,7 +256,7 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) *Error {
 
 // unwrapMessage reads a queue or topic message. If messages are nested, the
 // outermost is the one that was delivered: its ID and its body count.
-func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, depth int) *Error {
+func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, depth int) error {
 	if !r.enveloped {
 		r.event.Time = sent
 	}

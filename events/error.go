@@ -1,6 +1,9 @@
 package events
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Error codes of the function itself, besides those of DBS.
 const (
@@ -24,6 +27,15 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-func malformed(format string, args ...any) *Error {
+// within prefixes the message of an [Error] with the place of what is wrong.
+func within(place string, err error) error {
+	var reason *Error
+	if !errors.As(err, &reason) {
+		return err
+	}
+	return &Error{Code: reason.Code, Message: place + ": " + reason.Message}
+}
+
+func malformed(format string, args ...any) error {
 	return &Error{Code: CodeMalformed, Message: fmt.Sprintf(format, args...)}
 }

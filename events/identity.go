@@ -12,7 +12,7 @@ import (
 
 // readID reads an ID, which CloudEvents wants to be a string; a number is taken
 // by its digits, so that it stays the same ID on redelivery.
-func readID(into *string, name string, value []byte) *Error {
+func readID(into *string, name string, value []byte) error {
 	switch {
 	case rawjson.IsNull(value):
 	case rawjson.IsString(value):

@@ -51,7 +51,7 @@ func TestDecoder_TakesTheFirstTokenThereIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, setting := range []string{"", "CSV"} {
 				for event, err := range (events.Decoder{DataFormat: setting}).Decode([]byte(c.payload)) {
-					require.Nil(t, err)
+					require.NoError(t, err)
 					assert.Equal(t, c.want, event.Request.ClientToken, "setting %q", setting)
 				}
 			}

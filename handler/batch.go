@@ -73,7 +73,7 @@ func (b *batch) run(payload []byte) (Summary, error) {
 }
 
 // start starts the work that an event needs.
-func (b *batch) start(d *delivery, malformed *events.Error) {
+func (b *batch) start(d *delivery, malformed error) {
 	switch {
 	case malformed == nil && d.event.Ignored():
 		b.tally.add(d, ending{outcome: outcomeIgnored, data: events.NewResultData(d.event)})
@@ -97,7 +97,7 @@ func (b *batch) start(d *delivery, malformed *events.Error) {
 		}
 	}
 	if malformed != nil {
-		b.reject(d, *malformed)
+		b.reject(d, malformed)
 		return
 	}
 	if c := b.join(d); c != nil {
@@ -116,7 +116,7 @@ func (b *batch) join(d *delivery) *creation {
 	case stepSettle:
 		b.settle(d, *c.answer)
 	case stepConflict:
-		b.reject(d, events.Error{Code: events.CodeConflict,
+		b.reject(d, &events.Error{Code: events.CodeConflict,
 			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID, or a ClientToken, of its own"})
 	case stepOpen:
 		b.leaveOpen(d, events.NewResultData(d.event),
@@ -218,9 +218,13 @@ func (b *batch) settle(d *delivery, a answer) {
 }
 
 // reject fails an event that no call is made for.
-func (b *batch) reject(d *delivery, reason events.Error) {
+func (b *batch) reject(d *delivery, reason error) {
 	e := ending{outcome: outcomeFailed, data: events.NewResultData(d.event)}
-	e.data.ErrCode, e.data.ErrMessage = reason.Code, reason.Message
+	e.data.ErrMessage = reason.Error()
+	var event *events.Error
+	if errors.As(reason, &event) {
+		e.data.ErrCode, e.data.ErrMessage = event.Code, event.Message
+	}
 	b.fail(d, e)
 }
 

@@ -130,7 +130,7 @@ func (e *OperatorFaultError) Unwrap() error { return e.Fault }
 
 // EventError answers a payload that was typed by hand and cannot be understood.
 // Nothing was called and nothing published.
-type EventError struct{ Reason *events.Error }
+type EventError struct{ Reason error } // an [*events.Error]
 
 func (e *EventError) Error() string {
 	return e.Reason.Error() + ". Nothing was done for it"
