@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"increment-backup-download/events/rawjson"
 )
 
 // DataFormats returns the values that DBS documents for BackupSetDataFormat.
@@ -47,33 +45,33 @@ func statusOf(backupStatus string) status {
 
 // readBackupSet reads the backup set, whose parameters have different names in
 // its two shapes; see [Request]. Content is the text of o.
-func (r *reader) readBackupSet(o *object, content []byte) error {
+func (r *reader) readBackupSet(o *object, content raw) error {
 	var jobID, setID, name, format, status, token string
 	for _, field := range [...]struct {
 		name  string
-		value []byte
+		value raw
 		into  *string
 	}{
-		{"BackupSetJobId", o.backupSetJobID, &jobID},
-		{"BackupSetId", o.backupSetID, &setID},
-		{"BackupSetName", o.backupSetName, &name},
-		{"BackupSetDataFormat", o.backupSetDataFormat, &format},
-		{"BackupStatus", o.backupStatus, &status},
-		{"ClientToken", o.token, &token},
+		{"BackupSetJobId", o.BackupSetJobID, &jobID},
+		{"BackupSetId", o.BackupSetID, &setID},
+		{"BackupSetName", o.BackupSetName, &name},
+		{"BackupSetDataFormat", o.BackupSetDataFormat, &format},
+		{"BackupStatus", o.BackupStatus, &status},
+		{"ClientToken", o.ClientToken, &token},
 	} {
-		if rawjson.IsNull(field.value) {
+		if field.value.isNull() {
 			continue
 		}
-		if !rawjson.IsString(field.value) {
+		if !field.value.isString() {
 			return malformed("%s must be a string", field.name)
 		}
-		value := rawjson.Unquote(field.value)
+		value := field.value.text()
 		if n := utf8.RuneCount(value); n > maxField {
 			return malformed("%s is %d characters long; at most %d are allowed", field.name, n, maxField)
 		}
 		*field.into = string(value)
 	}
-	switch string(o.dryRun) {
+	switch string(o.DryRun) {
 	case "", "null", "false":
 	case "true":
 		r.event.DryRun = true
@@ -142,18 +140,16 @@ func missing(jobID, setID, name string, content []byte) error {
 // mistakenFor recognises what is often sent in place of a backup set, and says
 // what to send.
 func mistakenFor(content []byte) string {
-	found := map[string]bool{}
-	for name := range rawjson.Members(content) {
-		found[string(name)] = true
-	}
+	found := names(content)
+	has := func(name string) bool { return slices.Contains(found, name) }
 	switch {
-	case found["Items"], found["IncrementBackupFile"]:
+	case has("Items"), has("IncrementBackupFile"):
 		return "this is a whole answer of DescribeIncrementBackupList: send each item of Items.IncrementBackupFile by itself"
-	case found["Discover"]:
+	case has("Discover"):
 		return "Discover is a command and no backup event: type it by hand, by itself, or have a timer send it"
-	case found["Check"]:
+	case has("Check"):
 		return "Check is a command and no backup event: type it by hand, by itself"
-	case found["data"]:
+	case has("data"):
 		return "there is data but no specversion: an object is read as a CloudEvent only if it has one"
 	}
 	return wrongCase(content, "BackupSetJobId", "BackupSetId", "BackupSetName")
@@ -161,13 +157,10 @@ func mistakenFor(content []byte) string {
 
 // wrongCase says which of the known names content has in the wrong case only.
 func wrongCase(content []byte, known ...string) string {
-	exact := map[string]bool{}
-	for name := range rawjson.Members(content) {
-		exact[string(name)] = true
-	}
+	found := names(content)
 	for _, k := range known {
-		for name := range rawjson.Members(content) {
-			if !exact[k] && strings.EqualFold(string(name), k) {
+		for _, name := range found {
+			if !slices.Contains(found, k) && strings.EqualFold(name, k) {
 				return fmt.Sprintf("names are case-sensitive: %s, not %s", k, name)
 			}
 		}

@@ -53,6 +53,20 @@ func BenchmarkDecoder(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*messages), "ns/event")
 }
 
+// The bytes a run are what one large message costs beside the payload.
+func BenchmarkDecoder_OneLargeMessage(b *testing.B) {
+	payload := []byte(`[{"messageId":"1","messageBody":"{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\",\"x\":\"` +
+		strings.Repeat("y", 30<<20) + `\"}"}]`)
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, err := range (events.Decoder{}).Decode(payload) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 func BenchmarkResult(b *testing.B) {
 	event := events.Event{ID: "t4yh0g0g0001/mysql-bin.000054", Request: events.Request{
 		BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000054", ClientToken: "t4yh0g0g0001/mysql-bin.000054",

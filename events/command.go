@@ -2,12 +2,15 @@ package events
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
-	"increment-backup-download/events/rawjson"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Error codes of commands that the settings do not allow.
@@ -44,9 +47,8 @@ const MaxLookbackHours = 1_825 * 24
 const maxCommand = 1 << 20
 
 // ReadCommand reads a payload that is a command, and reports whether it is one. A
-// payload that is none is for a [Decoder]; to find that out costs little, even if
-// the payload is large. An error, an
-// [*Error], says what is wrong with a command.
+// payload that is none is for a [Decoder]. An error, an [*Error], says what is wrong
+// with a command.
 //
 // A command is the event of a timer trigger ({triggerTime, triggerName, payload}),
 // whose payload is absent, empty, {}, or the text of a Discover command; or, as
@@ -54,34 +56,24 @@ const maxCommand = 1 << 20
 // unknown or a repeated one is refused, since a run that does something else than
 // it was asked for is worse than none.
 func ReadCommand(payload []byte) (Command, bool, error) {
-	text := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(payload), []byte("\xef\xbb\xbf")))
-	if len(text) > maxCommand || !rawjson.IsObject(text) || !mayBeCommand(text) || !rawjson.Valid(text) {
+	var o struct {
+		TriggerTime raw `json:"triggerTime"`
+		TriggerName raw `json:"triggerName"`
+		Payload     raw `json:"payload"`
+		Discover    raw
+		Check       raw
+		SpecVersion raw `json:"specversion"`
+		MessageBody raw `json:"messageBody"`
+	}
+	text := trim(payload)
+	if len(text) > maxCommand || !raw(text).isObject() || unmarshal(text, &o) != nil {
 		return Command{}, false, nil
 	}
-	var timer timerEvent
-	var isEvent, isCommand bool
-	for name, value := range rawjson.Members(text) {
-		switch string(name) {
-		case "triggerTime":
-			timer.time = value
-		case "triggerName":
-			timer.name = value
-		case "payload":
-			timer.payload = value
-		case "Discover", "Check":
-			isCommand = true
-		case "discover", "check":
-			// Only the names that are alone: an event may have more members than ours.
-			isCommand = isCommand || isAlone(text)
-		case "specversion", "messageBody":
-			isEvent = true
-		}
-	}
+	isCommand := o.Discover != nil || o.Check != nil || isMistyped(names(text))
 	switch {
-	case isEvent:
-		return Command{}, false, nil
-	case rawjson.IsString(timer.time) && rawjson.IsString(timer.name):
-		command, err := timer.command(isCommand)
+	case o.SpecVersion != nil || o.MessageBody != nil: // an event
+	case o.TriggerTime.isString() && o.TriggerName.isString():
+		command, err := timerCommand(o.Payload, isCommand)
 		return command, true, err
 	case isCommand:
 		command, err := readCommand(text)
@@ -90,44 +82,32 @@ func ReadCommand(payload []byte) (Command, bool, error) {
 	return Command{}, false, nil
 }
 
-// mayBeCommand reports whether a name of a command is anywhere in text.
-func mayBeCommand(text []byte) bool {
-	return slices.ContainsFunc([]string{`"triggerTime"`, `"Discover"`, `"Check"`, `"discover"`, `"check"`},
-		func(name string) bool { return bytes.Contains(text, []byte(name)) })
+// isMistyped reports whether an object has one name, and that is the name of a
+// command in the wrong case. An event may have more members than ours.
+func isMistyped(names []string) bool {
+	return len(names) == 1 && (strings.EqualFold(names[0], "Discover") || strings.EqualFold(names[0], "Check"))
 }
 
-func isAlone(object []byte) bool {
-	n := 0
-	for range rawjson.Members(object) {
-		n++
-	}
-	return n == 1
-}
-
-// timerEvent holds the members of a timer trigger's event. See
+// timerCommand reads the payload of a timer trigger's event. Whether Function
+// Compute leaves out a payload that is not configured, or sends it empty or as
+// null, is not documented. See
 // https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/user-guide/time-triggers.
-type timerEvent struct{ time, name, payload []byte }
-
-// command reads what the timer asks for. Whether Function Compute leaves out a
-// payload that is not configured, or sends it empty or as null, is not documented.
-func (e timerEvent) command(beside bool) (Command, error) {
+func timerCommand(payload raw, beside bool) (Command, error) {
 	command := Command{Discover: &Discover{}, Timer: true}
 	switch {
 	case beside:
 		return command, malformed("a timer's event has its command in payload, as a string")
-	case rawjson.IsNull(e.payload):
+	case payload.isNull():
 		return command, nil
-	case !rawjson.IsString(e.payload):
+	case !payload.isString():
 		return command, malformed("the timer's payload must be a string")
 	}
-	text := bytes.TrimSpace([]byte(unquote(e.payload)))
-	switch {
-	case len(text) == 0:
+	text := raw(bytes.TrimSpace(payload.text()))
+	if len(text) == 0 || isEmptyObject(text) {
 		return command, nil
-	case !rawjson.Valid(text) || !rawjson.IsObject(text):
+	}
+	if !text.isObject() || unmarshal(text, new(raw)) != nil {
 		return command, malformed(`the timer's payload must be empty, {}, or {"Discover":{…}}`)
-	case isEmptyObject(text):
-		return command, nil
 	}
 	read, err := readCommand(text)
 	if err != nil {
@@ -141,91 +121,91 @@ func (e timerEvent) command(beside bool) (Command, error) {
 }
 
 // readCommand reads {"Discover":{…}} or {"Check":{}}.
-func readCommand(text []byte) (Command, error) {
-	var command Command
-	err := readMembers(text, "the command", func(name string, value []byte) error {
-		switch name {
-		case "Discover":
-			discover, err := readDiscover(value)
-			command.Discover = &discover
-			return err
-		case "Check":
-			command.Check = true
-			if !rawjson.IsObject(value) || !isEmptyObject(value) {
-				return malformed("Check must be {}")
-			}
-			return nil
-		}
-		return malformed("%.64q is not part of a command: send {\"Discover\":{…}} or {\"Check\":{}} alone", name)
-	})
+func readCommand(text raw) (Command, error) {
+	var o struct{ Discover, Check raw }
+	err := unmarshalExactly(text, &o, "the command", `a command is {"Discover":{…}} or {"Check":{}} alone`)
 	switch {
 	case err != nil:
-		return command, err
-	case command.Discover != nil && command.Check:
-		return command, malformed("Discover and Check are two commands: send one of them")
+		return Command{}, err
+	case o.Check == nil:
+		discover, err := readDiscover(o.Discover)
+		return Command{Discover: &discover}, err
+	case o.Discover != nil:
+		return Command{}, malformed("Discover and Check are two commands: send one of them")
+	case !isEmptyObject(o.Check):
+		return Command{}, malformed("Check must be {}")
 	}
-	return command, nil
+	return Command{Check: true}, nil
 }
 
-func readDiscover(text []byte) (Discover, error) {
-	var d Discover
-	if !rawjson.IsObject(text) {
+// readDiscover reads the fields of a Discover command. They are raw, since null is
+// no value of any of them.
+func readDiscover(text raw) (d Discover, err error) {
+	if !text.isObject() {
 		return d, malformed("Discover must be an object")
 	}
-	err := readMembers(text, "Discover", func(name string, value []byte) (err error) {
-		switch name {
-		case "BackupPlanIds":
-			d.BackupPlanIDs, err = readNames(name, value, IsBackupPlanID, "a backup plan ID, such as dbsqdss5tmh0001")
-		case "BackupSetIds":
-			d.BackupSetIDs, err = readNames(name, value, IsBackupSetID, "a BackupSetId, such as mysql-bin.000058")
-		case "LookbackHours":
-			d.LookbackHours, err = readLookback(value)
-		case "DryRun":
-			d.DryRun, err = readBool(name, value)
-		case "RetryFailed":
-			d.RetryFailed, err = readBool(name, value)
-		default:
-			err = malformed("Discover has no field %.64q: it has BackupPlanIds, BackupSetIds, LookbackHours, DryRun "+
-				"and RetryFailed", name)
-		}
-		return err
-	})
+	var o struct {
+		BackupPlanIDs raw `json:"BackupPlanIds"`
+		BackupSetIDs  raw `json:"BackupSetIds"`
+		LookbackHours raw
+		DryRun        raw
+		RetryFailed   raw
+	}
+	err = unmarshalExactly(text, &o, "Discover", "it has BackupPlanIds, BackupSetIds, LookbackHours, DryRun and RetryFailed")
+	if err == nil {
+		d.BackupPlanIDs, err = readNames("BackupPlanIds", o.BackupPlanIDs, IsBackupPlanID, "a backup plan ID, such as dbsqdss5tmh0001")
+	}
+	if err == nil {
+		d.BackupSetIDs, err = readNames("BackupSetIds", o.BackupSetIDs, IsBackupSetID, "a BackupSetId, such as mysql-bin.000058")
+	}
+	if err == nil {
+		d.LookbackHours, err = readLookback(o.LookbackHours)
+	}
+	if err == nil {
+		d.DryRun, err = readBool("DryRun", o.DryRun)
+	}
+	if err == nil {
+		d.RetryFailed, err = readBool("RetryFailed", o.RetryFailed)
+	}
 	return d, err
 }
 
-// readMembers calls read for each member of an object, and refuses a repeated one.
-func readMembers(object []byte, what string, read func(name string, value []byte) error) error {
-	seen := make(map[string]bool)
-	for member, value := range rawjson.Members(object) {
-		name := string(member)
-		if seen[name] {
-			return malformed("%s has %.64q twice", what, name)
-		}
-		seen[name] = true
-		if err := read(name, value); err != nil {
-			return err
-		}
+// unmarshalExactly reads an object whose members are the fields of into, each at
+// most once. Fields names them.
+func unmarshalExactly(object raw, into any, what, fields string) error {
+	err := json.Unmarshal(object, into, json.RejectUnknownMembers(true))
+	var unknown *json.SemanticError
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &unknown):
+		return malformed("%s has no field %.64q: %s", what, unknown.JSONPointer.LastToken(), fields)
+	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntax):
+		return malformed("%s has %.64q twice", cmp.Or(syntax.JSONPointer.Parent().LastToken(), what), syntax.JSONPointer.LastToken())
+	case err != nil:
+		return malformed("%s is not in UTF-8", what) // the only other thing that unmarshal lets pass
 	}
 	return nil
 }
 
 // readNames reads a list of names, less repeats.
-func readNames(field string, value []byte, valid func(string) bool, what string) ([]string, error) {
-	if len(value) == 0 || value[0] != '[' {
+func readNames(field string, value raw, valid func(string) bool, what string) ([]string, error) {
+	if value == nil {
+		return nil, nil
+	}
+	var elements []raw
+	if value[0] != '[' || unmarshal(value, &elements) != nil {
 		return nil, malformed("%s must be a list of strings", field)
 	}
 	var names []string
-	seen := make(map[string]bool)
-	for element := range rawjson.Elements(value) {
-		if !rawjson.IsString(element) {
+	for _, element := range elements {
+		if !element.isString() {
 			return nil, malformed("%s must be a list of strings", field)
 		}
-		name := unquote(element)
+		name := element.string()
 		if !valid(name) {
 			return nil, malformed("%s has %.64q, which is not %s", field, name, what)
 		}
-		if !seen[name] {
-			seen[name] = true
+		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -235,7 +215,10 @@ func readNames(field string, value []byte, valid func(string) bool, what string)
 	return names, nil
 }
 
-func readLookback(value []byte) (int, error) {
+func readLookback(value raw) (int, error) {
+	if value == nil {
+		return 0, nil
+	}
 	hours, err := strconv.Atoi(string(value))
 	if err != nil || hours < 1 || hours > MaxLookbackHours {
 		return 0, malformed("LookbackHours must be a whole number from 1 to %d", MaxLookbackHours)
@@ -243,11 +226,11 @@ func readLookback(value []byte) (int, error) {
 	return hours, nil
 }
 
-func readBool(field string, value []byte) (bool, error) {
+func readBool(field string, value raw) (bool, error) {
 	switch string(value) {
 	case "true":
 		return true, nil
-	case "false":
+	case "", "false":
 		return false, nil
 	}
 	return false, malformed("%s must be true or false", field)
@@ -267,10 +250,7 @@ func IsBackupPlanID(s string) bool {
 // IsBackupSetID reports whether s may be a BackupSetId or a BackupSetJobId of an event.
 func IsBackupSetID(s string) bool { return s != "" && utf8.RuneCountInString(s) <= maxField }
 
-// isEmptyObject reports whether a valid JSON object has no members.
-func isEmptyObject(object []byte) bool {
-	for range rawjson.Members(object) {
-		return false
-	}
-	return true
+// isEmptyObject reports whether text is an object without members.
+func isEmptyObject(text raw) bool {
+	return text.isObject() && json.Unmarshal(text, &struct{}{}, json.RejectUnknownMembers(true)) == nil
 }

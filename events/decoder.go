@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"increment-backup-download/events/rawjson"
 )
 
 // Decoder reads payloads. The zero value is ready to use, and a Decoder may be
@@ -45,17 +43,17 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 			yield(Event{ByHand: true}, malformed("the payload is empty"))
 			return
 		}
-		content, fault := jsonText(payload)
-		if fault != "" {
-			yield(Event{ByHand: true, Body: string(payload)}, malformed("the payload (%d bytes) is %s", len(payload), fault))
+		content, err := jsonText(payload)
+		if err != nil {
+			yield(Event{ByHand: true, Body: string(payload)}, malformed("the payload (%d bytes) is %s", len(payload), err))
 			return
 		}
-		if rawjson.IsObject(content) {
+		if raw(content).isObject() {
 			yield(d.message(content, 0))
 			return
 		}
 		number := 0
-		for element := range rawjson.Elements(content) {
+		for element := range elements(content) {
 			number++
 			if !yield(d.message(element, number)) {
 				return
@@ -67,13 +65,13 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 // message reads one message of a payload that is valid JSON. Number is that of
 // the element in an array, or 0 for the whole payload: without an envelope in it,
 // that was typed by hand.
-func (d Decoder) message(raw []byte, number int) (Event, error) {
+func (d Decoder) message(value raw, number int) (Event, error) {
 	r := reader{}
-	err := r.unwrap(raw, 0)
+	err := r.unwrap(value, 0)
 	event := r.event
 	event.ByHand = number == 0 && !r.enveloped
 	if !r.delivered {
-		event.Body = text(raw)
+		event.Body = text(value)
 	}
 	if event.ID == "" {
 		event.ID = event.MessageID
@@ -102,81 +100,39 @@ func (d Decoder) message(raw []byte, number int) (Event, error) {
 	return event, nil
 }
 
-// object holds the members that any of the known shapes names, as raw JSON.
+// object holds the members that any of the known shapes names.
 type object struct {
-	specversion, id, source, kind, time, data, dataBase64 []byte // CloudEvents
-	traceparent, tracestate                               []byte // CloudEvents, distributed tracing
-	messageID, messageBody                                []byte // queue message
-	topicName, topicMessageID, topicMessage, publishTime  []byte // topic, JSON format
-	body, attrs                                           []byte // topic, STREAM format
-	backupSetJobID, backupSetID, backupSetName            []byte // backup set
-	backupSetDataFormat, backupStatus, token, dryRun      []byte
-}
+	// CloudEvent, with the extension for distributed tracing
+	SpecVersion raw `json:"specversion"`
+	ID          raw `json:"id"`
+	Source      raw `json:"source"`
+	Type        raw `json:"type"`
+	Time        raw `json:"time"`
+	Data        raw `json:"data"`
+	DataBase64  raw `json:"data_base64"`
+	Traceparent raw `json:"traceparent"`
+	Tracestate  raw `json:"tracestate"`
 
-// member returns the place of the member with this name, or nil if no shape has
-// such a member.
-func (o *object) member(name []byte) *[]byte {
-	switch string(name) {
-	case "specversion":
-		return &o.specversion
-	case "id":
-		return &o.id
-	case "source":
-		return &o.source
-	case "type":
-		return &o.kind
-	case "time":
-		return &o.time
-	case "data":
-		return &o.data
-	case "data_base64":
-		return &o.dataBase64
-	case "traceparent":
-		return &o.traceparent
-	case "tracestate":
-		return &o.tracestate
-	case "messageId":
-		return &o.messageID
-	case "messageBody":
-		return &o.messageBody
-	case "TopicName":
-		return &o.topicName
-	case "MessageId":
-		return &o.topicMessageID
-	case "Message":
-		return &o.topicMessage
-	case "PublishTime":
-		return &o.publishTime
-	case "body":
-		return &o.body
-	case "attrs":
-		return &o.attrs
-	case "BackupSetJobId":
-		return &o.backupSetJobID
-	case "BackupSetId":
-		return &o.backupSetID
-	case "BackupSetName":
-		return &o.backupSetName
-	case "BackupSetDataFormat":
-		return &o.backupSetDataFormat
-	case "BackupStatus":
-		return &o.backupStatus
-	case "ClientToken":
-		return &o.token
-	case "DryRun":
-		return &o.dryRun
-	}
-	return nil
-}
+	// queue message
+	MessageID   raw `json:"messageId"`
+	MessageBody raw `json:"messageBody"`
 
-func readObject(text []byte) object {
-	var o object
-	for name, value := range rawjson.Members(text) {
-		if place := o.member(name); place != nil {
-			*place = value
-		}
-	}
-	return o
+	// topic message, in JSON and STREAM format
+	TopicName      raw
+	TopicMessageID raw `json:"MessageId"`
+	Message        raw
+	PublishTime    raw
+	Body           raw `json:"body"`
+	Attrs          raw `json:"attrs"`
+
+	// backup set
+	BackupSetJobID      raw `json:"BackupSetJobId"`
+	BackupSetID         raw `json:"BackupSetId"`
+	BackupSetName       raw
+	BackupSetDataFormat raw
+	BackupStatus        raw
+	ClientToken         raw
+	DryRun              raw
 }
 
 // reader takes one message out of its envelopes, outermost first, and notes what
@@ -188,82 +144,85 @@ type reader struct {
 }
 
 // unwrap reads value, which is valid JSON.
-func (r *reader) unwrap(value []byte, depth int) error {
-	if rawjson.IsString(value) {
-		return r.unwrapText(rawjson.Unquote(value), depth)
+func (r *reader) unwrap(value raw, depth int) error {
+	if value.isString() {
+		return r.unwrapText(value.text(), depth)
 	}
 	return r.unwrapJSON(value, depth)
 }
 
 // unwrapText reads text that should be JSON or base64 of JSON.
 func (r *reader) unwrapText(text []byte, depth int) error {
-	content, fault := jsonText(text)
-	if fault != "" {
-		return malformed("the event is %s", fault)
+	content, err := jsonText(text)
+	if err != nil {
+		return malformed("the event is %s", err)
 	}
 	return r.unwrapJSON(content, depth)
 }
 
 // unwrapJSON reads content, which is valid JSON and no string.
-func (r *reader) unwrapJSON(content []byte, depth int) error {
+func (r *reader) unwrapJSON(content raw, depth int) error {
 	switch {
 	case depth > maxNesting:
 		return malformed("the event is wrapped more than %d times", maxNesting)
 	case content[0] == '[':
 		return malformed("the event is a JSON array: send one backup set in each message")
-	case !rawjson.IsObject(content):
+	case !content.isObject():
 		return malformed("the event is neither a JSON object nor base64 of one")
 	}
-	o := readObject(content)
+	var o object
+	if err := unmarshal(content, &o); err != nil {
+		return malformed("the event is a JSON object that cannot be read")
+	}
 	switch {
-	case !rawjson.IsNull(o.specversion):
+	case !o.SpecVersion.isNull():
 		return r.unwrapCloudEvent(&o, depth)
-	case o.messageBody != nil:
-		return r.unwrapMessage(time.Time{}, o.messageID, o.messageBody, "messageBody", depth)
-	case o.topicName != nil && o.topicMessage != nil:
-		return r.unwrapMessage(publishTime(o.publishTime), o.topicMessageID, o.topicMessage, "Message", depth)
-	case o.body != nil && o.attrs != nil:
-		return r.unwrapMessage(time.Time{}, nil, o.body, "body", depth)
+	case o.MessageBody != nil:
+		return r.unwrapMessage(time.Time{}, o.MessageID, o.MessageBody, "messageBody", depth)
+	case o.TopicName != nil && o.Message != nil:
+		return r.unwrapMessage(publishTime(o.PublishTime), o.TopicMessageID, o.Message, "Message", depth)
+	case o.Body != nil && o.Attrs != nil:
+		return r.unwrapMessage(time.Time{}, nil, o.Body, "body", depth)
 	}
 	return r.readBackupSet(&o, content)
 }
 
 func (r *reader) unwrapCloudEvent(o *object, depth int) error {
 	if !r.enveloped {
-		r.event.Time = cloudEventTime(o.time)
+		r.event.Time = cloudEventTime(o.Time)
 	}
 	r.enveloped = true
-	if err := readID(&r.event.ID, "id", o.id); err != nil {
+	if err := readID(&r.event.ID, "id", o.ID); err != nil {
 		return err
 	}
-	r.readTraceContext(o.traceparent, o.tracestate)
-	if rawjson.IsString(o.kind) {
-		kind := unquote(o.kind)
+	r.readTraceContext(o.Traceparent, o.Tracestate)
+	if o.Type.isString() {
+		kind := o.Type.string()
 		if strings.HasPrefix(kind, resultTypes) {
 			return &Error{Code: CodeOwnResult, Message: "this is a result of the function, not a backup event: " +
 				"the result queue and the source queue are the same, or one is forwarded to the other"}
 		}
-		r.event.Announced = kind == TypeBackupSetCompleted && rawjson.IsString(o.source) && isBackupPlan(unquote(o.source))
+		r.event.Announced = kind == TypeBackupSetCompleted && o.Source.isString() && isBackupPlan(o.Source.string())
 	}
-	if rawjson.IsNull(o.data) {
-		o.data = o.dataBase64
+	if o.Data.isNull() {
+		o.Data = o.DataBase64
 	}
-	if rawjson.IsNull(o.data) {
+	if o.Data.isNull() {
 		return malformed("the CloudEvent has no data")
 	}
-	return r.unwrap(o.data, depth+1)
+	return r.unwrap(o.Data, depth+1)
 }
 
 // unwrapMessage reads a queue or topic message. If messages are nested, the
 // outermost is the one that was delivered: its ID and its body count.
-func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, depth int) error {
+func (r *reader) unwrapMessage(sent time.Time, id, body raw, field string, depth int) error {
 	if !r.enveloped {
 		r.event.Time = sent
 	}
 	r.enveloped = true
-	content := body
-	if rawjson.IsString(body) {
-		content = rawjson.Unquote(body)
+	content := []byte(body)
+	if body.isString() {
+		content = body.text()
 	}
 	if !r.delivered {
 		r.delivered = true
@@ -273,29 +232,29 @@ func (r *reader) unwrapMessage(sent time.Time, id, body []byte, field string, de
 		}
 	}
 	switch {
-	case rawjson.IsString(body):
+	case body.isString():
 		return r.unwrapText(content, depth+1)
-	case rawjson.IsObject(body):
+	case body.isObject():
 		return r.unwrapJSON(content, depth+1)
 	}
 	return malformed("%s must be a string", field)
 }
 
 // text returns a JSON string's content, and any other JSON value as it stands.
-func text(value []byte) string {
-	if rawjson.IsString(value) {
-		return unquote(value)
+func text(value raw) string {
+	if value.isString() {
+		return value.string()
 	}
 	return string(value)
 }
 
 // cloudEventTime returns the zero time if value is no RFC 3339 time. Triggers
 // write any number of fractional digits.
-func cloudEventTime(value []byte) time.Time {
-	if !rawjson.IsString(value) {
+func cloudEventTime(value raw) time.Time {
+	if !value.isString() {
 		return time.Time{}
 	}
-	t, err := time.Parse(time.RFC3339, unquote(value))
+	t, err := time.Parse(time.RFC3339, value.string())
 	if err != nil {
 		return time.Time{}
 	}
@@ -305,7 +264,7 @@ func cloudEventTime(value []byte) time.Time {
 // publishTime reads a topic message's PublishTime, in milliseconds since 1970. See
 // github.com/aliyun/fc-runtime-go-sdk v0.3.1, events/README_MNS_Topic.md; the
 // SDK's own type cannot read that number.
-func publishTime(value []byte) time.Time {
+func publishTime(value raw) time.Time {
 	const year10000 = 253_402_300_800_000
 	ms, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil || ms <= 0 || ms >= year10000 {

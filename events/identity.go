@@ -6,17 +6,15 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
-
-	"increment-backup-download/events/rawjson"
 )
 
 // readID reads an ID, which CloudEvents wants to be a string; a number is taken
 // by its digits, so that it stays the same ID on redelivery.
-func readID(into *string, name string, value []byte) error {
+func readID(into *string, name string, value raw) error {
 	switch {
-	case rawjson.IsNull(value):
-	case rawjson.IsString(value):
-		if id := unquote(value); id != "" {
+	case value.isNull():
+	case value.isString():
+		if id := value.string(); id != "" {
 			*into = id
 		}
 	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':

@@ -3,13 +3,13 @@ package events
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"iter"
 	"unicode/utf8"
 
-	"increment-backup-download/events/rawjson"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // maxNesting bounds how many wrappings (envelope in envelope, JSON in a string,
@@ -17,53 +17,125 @@ import (
 // around a queue message around base64 around a CloudEvent.
 const maxNesting = 8
 
+// raw is a JSON value that is read later: a part of the text it was found in, or
+// empty if it was not found.
+type raw []byte
+
+// UnmarshalJSONFrom keeps the value without a copy, so that a message of 30 MB is
+// held once. The value is valid after the next read, too, because a decoder of a
+// byte slice or of a [bytes.Buffer] never writes to its buffer. See
+// invalidatePreviousRead in github.com/go-json-experiment/json v1.27.2,
+// jsontext/decode.go.
+func (r *raw) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	*r = raw(value)
+	return err
+}
+
+func (r raw) isString() bool { return len(r) > 0 && r[0] == '"' }
+
+func (r raw) isObject() bool { return len(r) > 0 && r[0] == '{' }
+
+// isNull reports whether a value is null or absent.
+func (r raw) isNull() bool { return len(r) == 0 || r[0] == 'n' }
+
+// text returns the text of a JSON string: a part of it, if it has no escapes.
+func (r raw) text() []byte {
+	if inner := r[1 : len(r)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return inner
+	}
+	text, _ := jsontext.AppendUnquote(nil, r) // the error is invalid UTF-8, which it replaces
+	return text
+}
+
+func (r raw) string() string { return string(r.text()) }
+
+// unmarshal reads JSON as producers write it: the last of repeated names counts,
+// and invalid UTF-8 becomes U+FFFD.
+func unmarshal(text []byte, into any) error {
+	return json.Unmarshal(text, into, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
+
+// newDecoder returns a decoder that has read the first token of text, which is an
+// array or an object.
+func newDecoder(text []byte) *jsontext.Decoder {
+	d := jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	_, _ = d.ReadToken()
+	return d
+}
+
+// elements yields the elements of a valid array.
+func elements(array []byte) iter.Seq[raw] {
+	return func(yield func(raw) bool) {
+		for d := newDecoder(array); ; {
+			element, err := d.ReadValue()
+			if err != nil || !yield(raw(element)) {
+				return // the array is valid: an error is its end
+			}
+		}
+	}
+}
+
+// names returns the names of a valid object's members, in their order.
+func names(object []byte) []string {
+	var all []string
+	for d := newDecoder(object); ; {
+		name, err := d.ReadValue()
+		if err != nil {
+			return all // the object is valid: an error is its end
+		}
+		all = append(all, raw(name).string())
+		_ = d.SkipValue()
+	}
+}
+
+var errNoJSON = errors.New("neither a JSON object or array nor base64 of one")
+
 // jsonText returns the JSON array or object that text is, quotes, or encodes in
 // base64. Producers differ: the Java, Python and PHP SDKs of MNS send base64 by
-// default, those for Go and Node.js do not.
-//
-// If there is none, fault says so, and where the JSON is broken.
-func jsonText(text []byte) (content []byte, fault string) {
-	const neither = "neither a JSON object or array nor base64 of one"
+// default, those for Go and Node.js do not. An error says what text is instead.
+func jsonText(text []byte) ([]byte, error) {
 	layer := ""
 	for range maxNesting {
 		whole := text
-		text = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(text), []byte("\xef\xbb\xbf")))
+		text = trim(text)
 		if len(text) == 0 {
-			return nil, neither
+			return nil, errNoJSON
 		}
-		switch first := text[0]; {
-		case first != '{' && first != '[' && first != '"':
+		if first := text[0]; first != '{' && first != '[' && first != '"' {
 			decoded, err := base64.StdEncoding.AppendDecode(nil, text)
 			if err != nil {
-				return nil, neither
+				return nil, errNoJSON
 			}
 			text, layer = decoded, "base64 of "
-		case !rawjson.Valid(text):
-			return nil, layer + "invalid JSON, " + position(whole, text)
-		case first == '"':
-			text, layer = rawjson.Unquote(text), "a string that holds "
-		default:
-			return text, ""
+			continue
 		}
+		var value raw
+		if err := unmarshal(text, &value); err != nil {
+			return nil, fmt.Errorf("%sinvalid JSON, %s", layer, position(whole, text, err))
+		}
+		if !value.isString() {
+			return text, nil
+		}
+		text, layer = value.text(), "a string that holds "
 	}
-	return nil, neither
+	return nil, errNoJSON
 }
 
-// position says where text, a part of whole, stops being JSON.
-func position(whole, text []byte) string {
-	var syntax *json.SyntaxError
-	if !errors.As(json.Unmarshal(text, new(json.RawMessage)), &syntax) {
-		return "nested too deeply"
+// trim removes white space and a byte order mark.
+func trim(text []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(text), []byte("\xef\xbb\xbf")))
+}
+
+// position says where text, a part of whole, stops being JSON. The error itself
+// would quote names.
+func position(whole, text []byte, err error) string {
+	var syntax *jsontext.SyntacticError
+	if !errors.As(err, &syntax) {
+		return "which cannot be read"
 	}
-	// Offset counts the bytes read, the wrong one included.
-	before := bytes.Index(whole, text) + int(syntax.Offset)
-	if strings.HasPrefix(syntax.Error(), "invalid character") {
-		before--
-	}
-	read := whole[:before]
+	read := whole[:bytes.Index(whole, text)+int(syntax.ByteOffset)]
 	line := bytes.Count(read, []byte("\n")) + 1
 	column := utf8.RuneCount(read[bytes.LastIndexByte(read, '\n')+1:]) + 1
-	return fmt.Sprintf("line %d, column %d: %s", line, column, syntax)
+	return fmt.Sprintf("line %d, column %d: %s", line, column, syntax.Err)
 }
-
-func unquote(quoted []byte) string { return string(rawjson.Unquote(quoted)) }

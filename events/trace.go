@@ -1,10 +1,6 @@
 package events
 
-import (
-	"strings"
-
-	"increment-backup-download/events/rawjson"
-)
+import "strings"
 
 // maxTrace bounds traceparent and tracestate, in bytes. The W3C asks for at least
 // 512 of tracestate to be carried.
@@ -14,17 +10,17 @@ const maxTrace = 512
 // invalid traceparent takes its tracestate with it; an invalid tracestate leaves
 // the traceparent. See https://www.w3.org/TR/trace-context/ and
 // https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md
-func (r *reader) readTraceContext(traceparent, tracestate []byte) {
-	if !rawjson.IsString(traceparent) {
+func (r *reader) readTraceContext(traceparent, tracestate raw) {
+	if !traceparent.isString() {
 		return
 	}
-	parent := unquote(traceparent)
+	parent := traceparent.string()
 	if !isTraceparent(parent) {
 		return
 	}
 	r.event.Traceparent, r.event.Tracestate = parent, ""
-	if rawjson.IsString(tracestate) {
-		r.event.Tracestate = readTracestate(unquote(tracestate))
+	if tracestate.isString() {
+		r.event.Tracestate = readTracestate(tracestate.string())
 	}
 }
 

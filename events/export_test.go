@@ -1,0 +1,8 @@
+package events
+
+type Raw = raw
+
+var (
+	Unmarshal = unmarshal
+	Elements  = elements
+)
