@@ -60,7 +60,7 @@ type ResultData struct {
 	BackupSetDownloadTaskID string `json:"BackupSetDownloadTaskId,omitempty"`
 	ErrCode                 string `json:"ErrCode,omitempty"`
 	ErrMessage              string `json:"ErrMessage,omitempty"`
-	HTTPStatusCode          int    `json:"HttpStatusCode,omitempty"`
+	HTTPStatusCode          int    `json:"HttpStatusCode,omitzero"`
 	RequestID               string `json:"RequestId,omitempty"`
 }
 
