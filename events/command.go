@@ -21,9 +21,9 @@ const (
 
 // Command is what a timer trigger or a person asks for, instead of sending events.
 type Command struct {
-	Discover *Discover // the discovery run that is asked for, if one is
-	Check    bool      // the deployment is to be checked; never from a timer
-	Timer    bool      // a timer trigger asks, not a person
+	Check    bool     // check the deployment; never from a timer
+	Timer    bool     // a timer trigger asks, not a person
+	Discover Discover // the discovery run that is asked for, unless Check is set
 }
 
 // Discover is a request for a discovery run. The zero value asks for the run that
@@ -93,7 +93,7 @@ func isMistyped(names []string) bool {
 // null, is not documented. See
 // https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/user-guide/time-triggers.
 func timerCommand(payload raw, beside bool) (Command, error) {
-	command := Command{Discover: &Discover{}, Timer: true}
+	command := Command{Timer: true}
 	switch {
 	case beside:
 		return command, malformed("a timer's event has its command in payload, as a string")
@@ -129,7 +129,7 @@ func readCommand(text raw) (Command, error) {
 		return Command{}, err
 	case o.Check == nil:
 		discover, err := readDiscover(o.Discover)
-		return Command{Discover: &discover}, err
+		return Command{Discover: discover}, err
 	case o.Discover != nil:
 		return Command{}, malformed("Discover and Check are two commands: send one of them")
 	case !isEmptyObject(o.Check):

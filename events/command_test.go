@@ -14,15 +14,15 @@ import (
 )
 
 func TestReadCommand(t *testing.T) {
-	timer := func(d events.Discover) events.Command { return events.Command{Discover: &d, Timer: true} }
+	timer := func(d events.Discover) events.Command { return events.Command{Discover: d, Timer: true} }
 	for file, want := range map[string]events.Command{
 		"timer-without-payload.json": timer(events.Discover{}),
 		"timer-null-payload.json":    timer(events.Discover{}),
 		"timer-empty-payload.json":   timer(events.Discover{}),
 		"timer-empty-object.json":    timer(events.Discover{}),
 		"timer-discover.json":        timer(events.Discover{BackupPlanIDs: []string{"dbsqdss5tmh0001"}, LookbackHours: 720}),
-		"discover.json":              {Discover: &events.Discover{}},
-		"discover-all-fields.json": {Discover: &events.Discover{
+		"discover.json":              {},
+		"discover-all-fields.json": {Discover: events.Discover{
 			BackupPlanIDs: []string{"dbsqdss5tmh0001", "dbsqdss5tmh0002"}, BackupSetIDs: []string{"mysql-bin.000058"},
 			LookbackHours: 43_800, DryRun: true, RetryFailed: true,
 		}},
@@ -165,10 +165,8 @@ func FuzzReadCommand(f *testing.F) {
 			require.Equal(t, events.CodeMalformed, mistake.Code)
 			return
 		}
-		require.NotEqual(t, command.Discover != nil, command.Check, "one of the two")
-		require.False(t, command.Check && command.Timer)
-		if command.Discover == nil {
-			return
+		if command.Check {
+			require.Equal(t, events.Command{Check: true}, command, "no timer, no discovery")
 		}
 		for _, id := range command.Discover.BackupPlanIDs {
 			require.True(t, events.IsBackupPlanID(id))

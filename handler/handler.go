@@ -93,7 +93,7 @@ func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (
 	case command.Check:
 		return h.checker.Run(ctx, requestID), nil
 	default:
-		answer, err = h.discoverer.Run(ctx, requestID, *command.Discover, command.Timer)
+		answer, err = h.discoverer.Run(ctx, requestID, command.Discover, command.Timer)
 		var lacks *events.Error
 		if errors.As(err, &lacks) {
 			err = &EventError{Reason: lacks}
