@@ -76,7 +76,7 @@ func BenchmarkResult(b *testing.B) {
 		data := events.NewResultData(event)
 		data.BackupSetDownloadTaskID = "1jydacm0001"
 		data.RequestID = "D6E068C3-25BC-455A-85FE-45F0B22ECB1F"
-		if events.EncodingRaw.Encode(events.NewResult(event.ResultID(), event, source, at, data)) == "" {
+		if events.EncodingRaw.Encode(events.NewResult(events.TypeTaskCreated, event.ResultID(), event, source, at, data)) == "" {
 			b.Fatal("nothing encoded")
 		}
 	}

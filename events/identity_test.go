@@ -98,7 +98,7 @@ func TestResult_KeepsForbiddenCharactersOutOfItsAttributes(t *testing.T) {
 		all := decode(t, []byte(payload))
 		require.Nil(t, all[0].err)
 		event := all[0].event
-		return events.NewResult(event.ResultID(), event, source, at, events.NewResultData(event))
+		return events.NewResult(events.TypeTaskCreated, event.ResultID(), event, source, at, events.NewResultData(event))
 	}
 	for _, forbidden := range []rune{0, '\t', '\n', 0x1f, 0x7f, 0x80, 0x9f, 0xfdd0, 0xfdef, 0xfffe, 0xffff, 0x1fffe, 0x10ffff} {
 		text := "binlog" + string(forbidden)

@@ -81,15 +81,11 @@ func NewResultData(event Event) ResultData {
 	return data
 }
 
-// NewResult returns the result with the given data: TaskCreated if it has a task
-// ID, of at most MaxAnswerID bytes, else TaskFailed. Texts that are too long are
-// cut. A BackupSetName with characters that CloudEvents forbids does not become
-// the subject; the data has it in any case.
-func NewResult(id string, event Event, source Source, at time.Time, data ResultData) Result {
-	kind := TypeTaskCreated
-	if data.BackupSetDownloadTaskID == "" {
-		kind = TypeTaskFailed
-	}
+// NewResult returns the result of an event; kind is TypeTaskCreated or
+// TypeTaskFailed. Texts that are too long are cut; a task ID must have at most
+// MaxAnswerID bytes. A BackupSetName with characters that CloudEvents forbids does
+// not become the subject; the data has it in any case.
+func NewResult(kind, id string, event Event, source Source, at time.Time, data ResultData) Result {
 	subject := data.BackupSetName
 	if !allowed(subject) {
 		subject = ""

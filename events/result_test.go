@@ -30,13 +30,13 @@ func TestResult_IsTheCloudEventOfTheDesign(t *testing.T) {
 	data := events.NewResultData(event)
 	data.BackupSetDownloadTaskID = "1jydacm0001"
 	data.RequestID = "D6E068C3-25BC-455A-85FE-45F0B22ECB1F"
-	text := events.EncodingRaw.Encode(events.NewResult(event.ResultID(), event, source, at, data))
+	text := events.EncodingRaw.Encode(events.NewResult(events.TypeTaskCreated, event.ResultID(), event, source, at, data))
 	golden, err := os.ReadFile(filepath.Join("testdata", "result", "task-created.json"))
 	require.NoError(t, err)
 	assert.JSONEq(t, string(golden), text)
 	require.NoError(t, valid(t, schema(t, "result.schema.json"), text))
 
-	encoded := events.EncodingBase64.Encode(events.NewResult(event.ResultID(), event, source, at, data))
+	encoded := events.EncodingBase64.Encode(events.NewResult(events.TypeTaskCreated, event.ResultID(), event, source, at, data))
 	decoded, err := base64.StdEncoding.DecodeString(encoded)
 	require.NoError(t, err)
 	assert.Equal(t, text, string(decoded))
@@ -46,7 +46,7 @@ func TestResult_FailureCarriesTheErrorInsteadOfATask(t *testing.T) {
 	event := events.Event{Body: "rubbish", Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 	data := events.NewResultData(event)
 	data.ErrCode, data.ErrMessage = events.CodeMalformed, "the event is <neither> JSON nor base64"
-	text := events.EncodingRaw.Encode(events.NewResult(event.ResultID(), event, source, at, data))
+	text := events.EncodingRaw.Encode(events.NewResult(events.TypeTaskFailed, event.ResultID(), event, source, at, data))
 	golden, err := os.ReadFile(filepath.Join("testdata", "result", "task-failed.json"))
 	require.NoError(t, err)
 	assert.JSONEq(t, string(golden), text)
@@ -69,13 +69,15 @@ func TestResult_AlwaysKeepsItsSchemaAndFitsAQueueMessage(t *testing.T) {
 		for event, err := range (events.Decoder{}).Decode(envelope) {
 			data := events.NewResultData(event)
 			data.RequestID = anything.Draw(t, "RequestId")
+			kind := events.TypeTaskFailed
 			if err == nil && rapid.Bool().Draw(t, "created") {
+				kind = events.TypeTaskCreated
 				data.BackupSetDownloadTaskID = "1jydacm0001"
 			} else {
 				data.ErrCode = "x" + anything.Draw(t, "ErrCode")
 				data.ErrMessage = "x" + anything.Draw(t, "ErrMessage")
 			}
-			result := events.NewResult(event.ResultID(), event, source, at, data)
+			result := events.NewResult(kind, event.ResultID(), event, source, at, data)
 			text := events.EncodingRaw.Encode(result)
 			if strings.ContainsFunc(text, notInXML) {
 				t.Fatal("a character that XML cannot carry")

@@ -175,7 +175,7 @@ func TestSchema_TakesWhatTheCloudEventsSDKMakes(t *testing.T) {
 // Results are valid for the official SDK.
 func TestResult_IsReadByTheCloudEventsSDK(t *testing.T) {
 	event := decode(t, readFile(t, "eventbridge-queue.json"))[0].event
-	result := events.NewResult(event.ResultID(), event, source, at, events.NewResultData(event))
+	result := events.NewResult(events.TypeTaskCreated, event.ResultID(), event, source, at, events.NewResultData(event))
 	var read cloudevents.Event
 	require.NoError(t, json.Unmarshal([]byte(events.EncodingRaw.Encode(result)), &read))
 	require.NoError(t, read.Validate())

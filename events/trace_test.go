@@ -24,7 +24,7 @@ func traced(t *testing.T, traceparent, tracestate string) events.Result {
 	require.NoError(t, err)
 	all := decode(t, envelope)
 	require.Nil(t, all[0].err)
-	result := events.NewResult("1", all[0].event, source, at, events.NewResultData(all[0].event))
+	result := events.NewResult(events.TypeTaskFailed, "1", all[0].event, source, at, events.NewResultData(all[0].event))
 	result.Data.ErrCode, result.Data.ErrMessage = "x", "x"
 	assert.NoError(t, valid(t, schema(t, "result.schema.json"), events.EncodingRaw.Encode(result)))
 	return result

@@ -272,7 +272,11 @@ func (b *batch) publish(d *delivery, e ending) {
 		b.end(d, e)
 		return
 	}
-	result := events.NewResult(d.resultID, d.event, h.config.Source, time.Now(), e.data)
+	kind := events.TypeTaskFailed
+	if e.outcome == outcomeCreated {
+		kind = events.TypeTaskCreated
+	}
+	result := events.NewResult(kind, d.resultID, d.event, h.config.Source, time.Now(), e.data)
 	e.data = result.Data // bounded, whatever the service answered
 	b.results.Add(outbox.Message{Body: h.config.ResultEncoding.Encode(result)}, func(err error) {
 		if err != nil {
