@@ -26,7 +26,8 @@ type Event struct {
 	// that can be read.
 	Time time.Time
 	// Traceparent and Tracestate are the W3C trace context of the innermost
-	// envelope with a valid traceparent. Tracestate is empty if it is not valid.
+	// envelope whose traceparent has the right form. Tracestate is empty if it is
+	// not printable ASCII of at most 512 bytes.
 	Traceparent, Tracestate string
 	// Announced says that the event is an announcement of discovery: a CloudEvent
 	// of type dbs:IncrementBackupSet:Completed with a backup plan as its source.

@@ -2,7 +2,6 @@ package events_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -31,7 +30,7 @@ func traced(t *testing.T, traceparent, tracestate string) events.Result {
 }
 
 // The cases are those of https://github.com/w3c/trace-context/blob/main/test/test.py
-func TestResult_CarriesAValidTraceparent(t *testing.T) {
+func TestResult_CarriesATraceparentOfTheRightForm(t *testing.T) {
 	later := strings.Replace(parent, "00-", "cc-", 1)
 	for name, c := range map[string]struct {
 		traceparent string
@@ -64,55 +63,25 @@ func TestResult_CarriesAValidTraceparent(t *testing.T) {
 			}
 			got := traced(t, c.traceparent, "congo=t61rcWkgMzE")
 			assert.Equal(t, want.Traceparent, got.Traceparent)
-			assert.Equal(t, want.Tracestate, got.Tracestate, "tracestate goes with a valid traceparent only")
+			assert.Equal(t, want.Tracestate, got.Tracestate, "tracestate goes with its traceparent only")
 		})
 	}
 }
 
-func TestResult_CarriesAValidTracestate(t *testing.T) {
-	var members []string
-	for i := range 32 {
-		members = append(members, fmt.Sprintf("m%d=%d", i, i))
-	}
-	full := strings.Join(members, ",")
-	longest := strings.Repeat("t", 241) + "@" + strings.Repeat("v", 14) + "=1"
-	long := "a=" + strings.Repeat("x", 250)
+func TestResult_CarriesAPrintableTracestate(t *testing.T) {
 	for name, c := range map[string]struct{ tracestate, want string }{
-		"two members":        {"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"},
-		"spaces":             {" foo=1 ,\tbar=2 ", "foo=1,bar=2"},
-		"empty members":      {",foo=1,,", "foo=1"},
-		"a vendor":           {"fw529a3039@dt=FfQpHs8A", "fw529a3039@dt=FfQpHs8A"},
-		"a vendor by number": {"0tenant@v=1", "0tenant@v=1"},
-		"all signs of a key": {"foo-_*/bar=1", "foo-_*/bar=1"},
-		"the longest vendor": {longest, longest},
-		"32 members":         {full, full},
-		"33 members":         {full + ",x=1", ""},
-		"one key twice":      {"foo=1,foo=2", ""},
-		"no value":           {"foo=", ""},
-		"no key":             {"=1", ""},
-		"no equals sign":     {"foo", ""},
-		"two equals signs":   {"foo=1=2", ""},
-		"upper case":         {"Foo=1", ""},
-		"a number first":     {"0foo=1", ""},
-		"a space in the key": {"foo =1", ""},
-		"no vendor":          {"foo@=1", ""},
-		"no tenant":          {"@foo=1", ""},
-		"two vendors":        {"foo@bar@baz=1", ""},
-		"tenant too long":    {strings.Repeat("t", 242) + "@v=1", ""},
-		"vendor too long":    {"t@" + strings.Repeat("v", 15) + "=1", ""},
-		"key too long":       {strings.Repeat("k", 257) + "=1", ""},
-		"value too long":     {"foo=" + strings.Repeat("x", 257), ""},
-		"a control sign":     {"foo=1\n2", ""},
-		"not ASCII":          {"foo=é", ""},
-		"512 bytes":          {long + ",b" + long[1:] + ",cc=100", long + ",b" + long[1:] + ",cc=100"},
-		"more than 512":      {long + ",b" + long[1:] + ",cc=1000,d=1", long + ",b" + long[1:]},
-		"empty":              {" ", ""},
+		"two members":   {"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"},
+		"not our rules": {" foo=1 ,foo=2", " foo=1 ,foo=2"},
+		"a control":     {"foo=1\n2", ""},
+		"not ASCII":     {"foo=é", ""},
+		"512 bytes":     {strings.Repeat("x", 512), strings.Repeat("x", 512)},
+		"513 bytes":     {strings.Repeat("x", 513), ""},
+		"empty":         {"", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := traced(t, parent, c.tracestate)
 			assert.Equal(t, parent, got.Traceparent)
 			assert.Equal(t, c.want, got.Tracestate)
-			assert.LessOrEqual(t, len(got.Tracestate), 512)
 		})
 	}
 }
