@@ -151,8 +151,8 @@ type answer struct {
 	took      time.Duration // from the first attempt to the last answer
 }
 
-// attempt implements work.
-func (c *creation) attempt() (wait time.Duration, again bool) {
+// Attempt implements work.
+func (c *creation) Attempt() (wait time.Duration, again bool) {
 	if c.started.IsZero() {
 		c.started = time.Now()
 	}
@@ -167,15 +167,15 @@ func (c *creation) attempt() (wait time.Duration, again bool) {
 		c.last = err
 		return wait, true
 	case c.state.Made == made:
-		c.giveUp(err)
+		c.GiveUp(err)
 	default:
 		c.end(task, err)
 	}
 	return 0, false
 }
 
-// giveUp implements work: the call ends with its last failure if it was made.
-func (c *creation) giveUp(reason error) { c.end(Task{}, cmp.Or(c.last, reason)) }
+// GiveUp implements work: the call ends with its last failure if it was made.
+func (c *creation) GiveUp(reason error) { c.end(Task{}, cmp.Or(c.last, reason)) }
 
 func (c *creation) end(task Task, failure error) {
 	b := c.batch

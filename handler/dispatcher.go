@@ -9,16 +9,16 @@ import (
 
 // work is what a dispatcher hands to its workers. One worker at a time has it.
 type work interface {
-	// attempt makes one attempt, and returns how long to wait before the next one, and
+	// Attempt makes one attempt, and returns how long to wait before the next one, and
 	// whether there is to be one.
-	attempt() (wait time.Duration, again bool)
-	// giveUp ends work that no worker has any more, for the given reason.
-	giveUp(reason error)
+	Attempt() (wait time.Duration, again bool)
+	// GiveUp ends work that no worker has any more, for the given reason.
+	GiveUp(reason error)
 }
 
 // dispatcher hands the work of a batch to at most limit workers: first attempts in the
-// order in which they come, then repeats as they fall due. Work that waits for its
-// repeat holds no worker.
+// order in which they come, then repeats as they fall due, and other work while no
+// repeat is due. Work that waits for its repeat holds no worker.
 type dispatcher struct {
 	ctx   context.Context // nothing is handed out after its end
 	limit int
@@ -30,6 +30,7 @@ type dispatcher struct {
 
 	mu       sync.Mutex // guards what follows
 	repeats  byDue
+	later    []work
 	inFlight int
 }
 
@@ -56,14 +57,14 @@ func (d *dispatcher) dispatch(w work) {
 	select {
 	case d.queue <- w:
 	case <-d.ctx.Done():
-		w.giveUp(context.Cause(d.ctx))
+		w.GiveUp(context.Cause(d.ctx))
 		d.leave()
 	}
 }
 
 func (d *dispatcher) serve() {
 	for w := range d.queue {
-		if wait, again := w.attempt(); again {
+		if wait, again := w.Attempt(); again {
 			d.repeat(w, wait)
 		}
 		d.leave()
@@ -84,6 +85,13 @@ func (d *dispatcher) repeat(w work, wait time.Duration) {
 	heap.Push(&d.repeats, repeat{w, time.Now().Add(wait)})
 	d.mu.Unlock()
 	d.wake()
+}
+
+// postpone has work done after all first attempts, while no repeat is due.
+func (d *dispatcher) postpone(w work) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.later = append(d.later, w)
 }
 
 func (d *dispatcher) wake() {
@@ -118,19 +126,23 @@ func (d *dispatcher) finish() {
 	}
 }
 
-// next returns the work that is due, or how long to wait for it or for a change, and
-// whether anything is left to do.
+// next returns the work that is to be dispatched, or how long to wait for it or for a
+// change, and whether anything is left to do.
 func (d *dispatcher) next() (w work, wait time.Duration, left bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.repeats) == 0 {
-		return nil, time.Hour, d.inFlight > 0
+	wait = time.Hour
+	if len(d.repeats) > 0 {
+		if wait = time.Until(d.repeats[0].due); wait <= 0 || d.ctx.Err() != nil {
+			due, _ := heap.Pop(&d.repeats).(repeat)
+			return due.work, 0, true
+		}
 	}
-	if wait := time.Until(d.repeats[0].due); wait > 0 && d.ctx.Err() == nil {
-		return nil, wait, true
+	if len(d.later) > 0 {
+		w, d.later = d.later[0], d.later[1:]
+		return w, 0, true
 	}
-	due, _ := heap.Pop(&d.repeats).(repeat)
-	return due.work, 0, true
+	return nil, wait, len(d.repeats) > 0 || d.inFlight > 0
 }
 
 // abandon gives up the work that waits for a repeat, and waits for a change.
@@ -141,7 +153,7 @@ func (d *dispatcher) abandon() {
 	inFlight := d.inFlight
 	d.mu.Unlock()
 	for _, r := range given {
-		r.work.giveUp(context.Cause(d.ctx))
+		r.work.GiveUp(context.Cause(d.ctx))
 	}
 	if inFlight > 0 {
 		<-d.changed
