@@ -81,7 +81,7 @@ func TestDo_RepeatsWhatMayPass(t *testing.T) {
 func TestDo_ReturnsTheLastFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := attempt.NewLimits(1, 0).NewGate(1)
-		caller := open(t, 20*time.Second, gate)
+		caller := open(t, 10*time.Second, gate)
 		first := true
 		err := caller.Do(func(context.Context) error {
 			if first {
