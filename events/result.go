@@ -14,6 +14,9 @@ const (
 	resultTypes = "dbs:IncrementBackupSetDownload:" // what all types of results start with
 )
 
+// timeLayout is RFC 3339 in UTC with milliseconds.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
 // Bounds in bytes for what a service answered, so that a result stays below the
 // 64 KB of a queue message in either encoding, even if each byte is escaped.
 const (
@@ -99,7 +102,7 @@ func NewResult(kind, id string, event Event, source Source, at time.Time, data R
 		Source:          source.String(),
 		Type:            kind,
 		Subject:         subject,
-		Time:            at.UTC().Format("2006-01-02T15:04:05.000Z"),
+		Time:            at.UTC().Format(timeLayout),
 		DataContentType: "application/json",
 		Traceparent:     event.Traceparent,
 		Tracestate:      event.Tracestate,

@@ -714,8 +714,7 @@ func TestDiscover_SendsFullBatchesOneAfterTheOther(t *testing.T) {
 		for i := range 40 {
 			set := finished(i, time.Duration(100-i)*time.Minute)
 			if i >= 32 { // large ones: two fit a request
-				set.Item = json.RawMessage(fmt.Sprintf(`{"BackupSetJobId":%q,"BackupSetId":%q,"BackupStatus":"COMPLETED","Other":%q}`,
-					set.BackupSetJobID, set.BackupSetID, strings.Repeat("x", 30_000)))
+				set.BackupSetJobID, set.BackupSetID = strings.Repeat("\x01", 1000), set.BackupSetID+strings.Repeat("\x01", 1000)
 			}
 			plan.sets = append(plan.sets, set)
 		}

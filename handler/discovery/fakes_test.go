@@ -369,8 +369,7 @@ func backupSet(change func(*discovery.BackupSet)) discovery.BackupSet {
 	}
 	set.Item, _ = json.Marshal(map[string]any{"BackupSetJobId": set.BackupSetJobID, "BackupSetId": set.BackupSetID,
 		"BackupStatus": set.BackupStatus, "StartTime": set.StartTime.UnixMilli(), "EndTime": set.EndTime.UnixMilli(),
-		"BackupSetExpiredTime": set.ExpiredTime.UnixMilli(), "StorageMethod": "Standard", "BackupSize": 18535,
-		"SourceEndpointIpPort": "172.16.103.1:4001"})
+		"BackupSetExpiredTime": set.ExpiredTime.UnixMilli(), "StorageMethod": "Standard", "BackupSize": 18535})
 	return set
 }
 

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -159,15 +160,17 @@ func (p *planRun) announce(wanted []*listedSet) *Failure {
 }
 
 func (p *planRun) announcement(set *listedSet, item []byte) string {
+	var announced events.AnnouncedSet
+	_ = json.Unmarshal(item, &announced) // as far as DBS gave them, in the type that it documents
+	announced.BackupSetJobID, announced.BackupSetID = set.key.jobID, set.key.setID
+	announced.BackupStatus, announced.StartTime, announced.EndTime = events.StatusCompleted, set.start, set.end
 	return events.Announcement{
-		Region:         p.config.Source.Region,
-		AccountID:      p.config.Source.AccountID,
-		BackupPlanID:   p.reader.plan,
-		BackupSetJobID: set.key.jobID,
-		BackupSetID:    set.key.setID,
-		FailedTaskID:   set.task.id,
-		Time:           time.Now(),
-		Item:           item,
+		Region:       p.config.Source.Region,
+		AccountID:    p.config.Source.AccountID,
+		BackupPlanID: p.reader.plan,
+		FailedTaskID: set.task.id,
+		Time:         time.Now(),
+		Set:          announced,
 	}.Encode()
 }
 
