@@ -239,10 +239,13 @@ func readBool(field string, value raw) (bool, error) {
 // maxBackupPlanID bounds a backup plan ID; those of DBS have about 15 characters.
 const maxBackupPlanID = 128
 
+// AllPlans stands for every backup plan, in the setting that names plans.
+const AllPlans = "all"
+
 // IsBackupPlanID reports whether s may be the ID of a backup plan, such as
-// dbsqdss5tmh0001: letters, digits, hyphens and underscores.
+// dbsqdss5tmh0001: letters, digits, hyphens and underscores. AllPlans is no ID.
 func IsBackupPlanID(s string) bool {
-	return s != "" && len(s) <= maxBackupPlanID && !strings.ContainsFunc(s, func(c rune) bool {
+	return s != "" && s != AllPlans && len(s) <= maxBackupPlanID && !strings.ContainsFunc(s, func(c rune) bool {
 		return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
 	})
 }

@@ -48,6 +48,7 @@ func TestReadCommand_NamesTheMistake(t *testing.T) {
 		"plans-empty.json":         "BackupPlanIds is empty",
 		"plan-not-a-string.json":   "BackupPlanIds must be a list of strings",
 		"plan-empty.json":          `BackupPlanIds has ""`,
+		"plan-all.json":            `BackupPlanIds has "all", which is not a backup plan ID`,
 		"plan-with-a-slash.json":   `BackupPlanIds has "dbs/1"`,
 		"sets-empty.json":          "BackupSetIds is empty",
 		"set-empty.json":           `BackupSetIds has ""`,
