@@ -1,6 +1,9 @@
 package events
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // TypeBackupSetCompleted is the CloudEvents type of an announcement.
 const TypeBackupSetCompleted = "dbs:IncrementBackupSet:Completed"
@@ -36,7 +39,11 @@ type AnnouncedSet struct {
 // task. A download that failed needs another token, since DBS would answer the
 // old one with the task that failed.
 func (a Announcement) ID() string {
-	id := a.Set.BackupSetJobID + "/" + a.Set.BackupSetID
+	startTime := ""
+	if a.Set.StartTime != 0 {
+		startTime = strconv.FormatInt(a.Set.StartTime, 10)
+	}
+	id := setID(a.Set.BackupSetJobID, a.Set.BackupSetID, startTime)
 	if a.FailedTaskID != "" {
 		id += "#" + a.FailedTaskID
 	}

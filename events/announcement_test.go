@@ -25,7 +25,7 @@ func announcement() events.Announcement {
 }
 
 func TestAnnouncement_IsACloudEvent(t *testing.T) {
-	envelope := `{"specversion":"1.0","id":"1hv5g9wk0001/mysql-bin.000058",` +
+	envelope := `{"specversion":"1.0","id":"1hv5g9wk0001/mysql-bin.000058@1648431113000",` +
 		`"source":"acs:dbs:cn-hangzhou:1234567890123456:backupplan/dbsqdss5tmh0001","type":"dbs:IncrementBackupSet:Completed",` +
 		`"subject":"mysql-bin.000058","time":"2026-11-24T09:00:00.123Z","datacontenttype":"application/json","data":`
 	a := announcement()
@@ -33,6 +33,7 @@ func TestAnnouncement_IsACloudEvent(t *testing.T) {
 		`"StartTime":1648431113000,"EndTime":1648434713000,"BackupSetExpiredTime":1711506719000,`+
 		`"BackupSize":1073742336,"StorageMethod":"Standard"}}`, a.Encode())
 
+	envelope = strings.Replace(envelope, "@1648431113000", "", 1)
 	a.Set = events.AnnouncedSet{BackupSetJobID: "1hv5g9wk0001", BackupSetID: "mysql-bin.000058", BackupStatus: "COMPLETED"}
 	assert.JSONEq(t, envelope+`{"BackupSetJobId":"1hv5g9wk0001","BackupSetId":"mysql-bin.000058","BackupStatus":"COMPLETED"}}`,
 		a.Encode(), "what DBS does not give is left out")
@@ -42,8 +43,8 @@ func TestAnnouncement_IsACloudEvent(t *testing.T) {
 func TestAnnouncement_OfAFailedDownloadHasAnotherID(t *testing.T) {
 	a := announcement()
 	a.FailedTaskID = "urxgrxt70001"
-	assert.Equal(t, "1hv5g9wk0001/mysql-bin.000058#urxgrxt70001", a.ID())
-	assert.Contains(t, a.Encode(), `"id":"1hv5g9wk0001/mysql-bin.000058#urxgrxt70001"`)
+	assert.Equal(t, "1hv5g9wk0001/mysql-bin.000058@1648431113000#urxgrxt70001", a.ID())
+	assert.Contains(t, a.Encode(), `"id":"1hv5g9wk0001/mysql-bin.000058@1648431113000#urxgrxt70001"`)
 }
 
 func TestAnnouncement_IsReadAsABackupEvent(t *testing.T) {
@@ -80,14 +81,18 @@ func TestAnnouncement_HasTheTokenOfASetTypedWithoutAnID(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := announcement()
 			a.Set.BackupSetID = setID
-			item, err := json.Marshal(a.Set)
-			require.NoError(t, err)
-			parameters, err := json.Marshal(map[string]string{"BackupSetId": a.Set.BackupSetJobID, "BackupSetName": setID})
-			require.NoError(t, err)
+			for _, startTime := range []int64{a.Set.StartTime, 0} {
+				a.Set.StartTime = startTime
+				item, err := json.Marshal(a.Set)
+				require.NoError(t, err)
+				parameters, err := json.Marshal(map[string]any{
+					"BackupSetId": a.Set.BackupSetJobID, "BackupSetName": setID, "StartTime": startTime})
+				require.NoError(t, err)
 
-			announced := decodeBody(t, a.Encode()).Request
-			assert.Equal(t, announced, decodeBody(t, string(item)).Request)
-			assert.Equal(t, announced, decodeBody(t, string(parameters)).Request)
+				announced := decodeBody(t, a.Encode()).Request
+				assert.Equal(t, announced, decodeBody(t, string(item)).Request)
+				assert.Equal(t, announced, decodeBody(t, string(parameters)).Request)
+			}
 		})
 	}
 }

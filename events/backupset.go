@@ -71,6 +71,11 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 		}
 		*field.into = string(value)
 	}
+	// Milliseconds, as DBS gives it. A producer may write it otherwise: it only has to
+	// be the same for the same set.
+	if startTime := text(o.StartTime); startTime != "0" && startTime != "null" {
+		r.startTime = startTime
+	}
 	switch string(o.DryRun) {
 	case "", "null", "false":
 	case "true":

@@ -93,7 +93,7 @@ func (d Decoder) message(value raw, number int) (Event, error) {
 		return event, nil
 	}
 	// Before the default is applied: the token must not change with a setting.
-	event.Request.ClientToken = clientToken(event)
+	event.Request.ClientToken = clientToken(event, r.startTime)
 	if event.Request.BackupSetDataFormat == "" {
 		event.Request.BackupSetDataFormat = d.DataFormat
 	}
@@ -131,6 +131,7 @@ type object struct {
 	BackupSetName       raw
 	BackupSetDataFormat raw
 	BackupStatus        raw
+	StartTime           raw
 	ClientToken         raw
 	DryRun              raw
 }
@@ -141,6 +142,7 @@ type reader struct {
 	event     Event
 	enveloped bool // in an envelope of any kind
 	delivered bool // in a queue or topic message, whose body is in event.Body
+	startTime string
 }
 
 // unwrap reads value, which is valid JSON.

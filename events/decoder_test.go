@@ -55,7 +55,7 @@ const (
 	firstID  = "EF755211AE83630D7FD1052A357D556F"
 	secondID = "EF755211AE83630D7FD1052A357D5570"
 	ruleID   = "b0f2d6c1-7a34-4d2e-9d10-53d3a4d1c001"
-	setToken = "t4yh0g0g0001/mysql-bin.000054" // of the set that the samples announce
+	setToken = "t4yh0g0g0001/mysql-bin.000054@1669161600000" // of the set that the samples announce
 )
 
 func TestDecoder_ReadsEveryShape(t *testing.T) {
@@ -98,8 +98,8 @@ func TestDecoder_ReadsEveryShape(t *testing.T) {
 		"base64-body.json": {ids: []string{firstID, ruleID}, requests: []events.Request{request(54, firstID), request(54, ruleID)},
 			sent: []time.Time{trigger, trigger}},
 		"body-object.json": {ids: []string{firstID}, requests: []events.Request{request(54, firstID)}, sent: []time.Time{trigger}},
-		"announcement.json": {ids: []string{"t4yh0g0g0001/mysql-bin.000058"},
-			requests: []events.Request{request(58, "t4yh0g0g0001/mysql-bin.000058")},
+		"announcement.json": {ids: []string{"t4yh0g0g0001/mysql-bin.000058@1669161600000"},
+			requests: []events.Request{request(58, "t4yh0g0g0001/mysql-bin.000058@1669161600000")},
 			sent:     []time.Time{time.Date(2026, 11, 23, 8, 45, 1, 200e6, time.UTC)}, announced: true},
 		"console/list-item.json": typed,
 		"console/request-parameters.json": {ids: []string{""},

@@ -37,10 +37,11 @@ const maxToken = 64
 //
 //   - the event's own ClientToken;
 //   - the event ID;
-//   - the SHA-256 of the parameters, if the event names a BackupSetDataFormat;
-//   - <BackupSetId>/<BackupSetName>, which is the id of the announcement that
-//     discovery would make: typed by hand, the set still gets one task.
-func clientToken(event Event) string {
+//   - the SHA-256 of the parameters and the StartTime, if the event names a
+//     BackupSetDataFormat;
+//   - the id of the announcement that discovery would make: typed by hand, the set
+//     still gets one task.
+func clientToken(event Event, startTime string) string {
 	request := event.Request
 	token := request.ClientToken
 	switch {
@@ -48,18 +49,32 @@ func clientToken(event Event) string {
 	case event.ID != "":
 		token = event.ID
 	case request.BackupSetDataFormat != "":
-		return digest(url.Values{
+		parameters := url.Values{
 			"BackupSetId":         {request.BackupSetID},
 			"BackupSetName":       {request.BackupSetName},
 			"BackupSetDataFormat": {request.BackupSetDataFormat},
-		}.Encode())
+		}
+		if startTime != "" {
+			parameters.Set("StartTime", startTime)
+		}
+		return digest(parameters.Encode())
 	default:
-		token = request.BackupSetID + "/" + request.BackupSetName
+		token = setID(request.BackupSetID, request.BackupSetName, startTime)
 	}
-	if len(token) > maxToken || strings.ContainsFunc(token, func(c rune) bool { return c < ' ' || c > '~' }) {
+	if len(token) > maxToken || !isPrintable(token) {
 		return digest(token)
 	}
 	return token
+}
+
+// setID identifies a backup set. The StartTime belongs to it, if it is known: after
+// RESET MASTER or a restore the numbers of binlogs start again, and the same name
+// is another file.
+func setID(jobID, setID, startTime string) string {
+	if startTime != "" {
+		startTime = "@" + startTime
+	}
+	return jobID + "/" + setID + startTime
 }
 
 func digest(s string) string {

@@ -30,23 +30,30 @@ func TestDecoder_TakesTheFirstTokenThereIs(t *testing.T) {
 	long := strings.Repeat("a", 65)
 	const longSum = "635361c48bb9eab14198e76ea8ab7f1a41685d6ad62aa9146d301d4f17eb0ae0"
 	for name, c := range map[string]struct{ payload, want string }{
-		"its own":               {`{"specversion":"1.0","id":"1","data":{` + set + `,"ClientToken":"own"}}`, "own"},
-		"its own, too long":     {`{"specversion":"1.0","id":"1","data":{` + set + `,"ClientToken":"` + long + `"}}`, longSum},
-		"its own, empty":        {`{"specversion":"1.0","id":"1","data":{` + set + `,"ClientToken":""}}`, "1"},
-		"64 characters":         {`{"specversion":"1.0","id":"` + long[1:] + `","data":{` + set + `}}`, long[1:]},
-		"65 characters":         {`{"specversion":"1.0","id":"` + long + `","data":{` + set + `}}`, longSum},
-		"a space and tilde":     {`{"specversion":"1.0","id":"a ~","data":{` + set + `}}`, "a ~"},
-		"a number":              {`{"specversion":"1.0","id":12345,"data":{` + set + `}}`, "12345"},
-		"the inner ID":          {`{"specversion":"1.0","id":"1","data":{"specversion":"1.0","id":"2","data":{` + set + `}}}`, "2"},
-		"no inner ID":           {`{"specversion":"1.0","id":"1","data":{"specversion":"1.0","data":{` + set + `}}}`, "1"},
-		"the message ID":        {`{"messageId":"m","messageBody":{` + set + `}}`, "m"},
-		"no specversion beside": {`{"messageId":"m","messageBody":{` + set + `,"id":7}}`, "m"},
-		"no ID":                 {`{` + set + `}`, "x/y"},
-		"no ID, a list item":    {`{"BackupSetJobId":"x","BackupSetId":"y"}`, "x/y"},
+		"its own":                        {`{"specversion":"1.0","id":"1","data":{` + set + `,"ClientToken":"own"}}`, "own"},
+		"its own, too long":              {`{"specversion":"1.0","id":"1","data":{` + set + `,"ClientToken":"` + long + `"}}`, longSum},
+		"its own, empty":                 {`{"specversion":"1.0","id":"1","data":{` + set + `,"ClientToken":""}}`, "1"},
+		"64 characters":                  {`{"specversion":"1.0","id":"` + long[1:] + `","data":{` + set + `}}`, long[1:]},
+		"65 characters":                  {`{"specversion":"1.0","id":"` + long + `","data":{` + set + `}}`, longSum},
+		"a space and tilde":              {`{"specversion":"1.0","id":"a ~","data":{` + set + `}}`, "a ~"},
+		"a number":                       {`{"specversion":"1.0","id":12345,"data":{` + set + `}}`, "12345"},
+		"the inner ID":                   {`{"specversion":"1.0","id":"1","data":{"specversion":"1.0","id":"2","data":{` + set + `}}}`, "2"},
+		"no inner ID":                    {`{"specversion":"1.0","id":"1","data":{"specversion":"1.0","data":{` + set + `}}}`, "1"},
+		"the message ID":                 {`{"messageId":"m","messageBody":{` + set + `}}`, "m"},
+		"no specversion beside":          {`{"messageId":"m","messageBody":{` + set + `,"id":7}}`, "m"},
+		"no ID":                          {`{` + set + `}`, "x/y"},
+		"no ID, a list item":             {`{"BackupSetJobId":"x","BackupSetId":"y"}`, "x/y"},
+		"no ID, a StartTime":             {`{` + set + `,"StartTime":1669161600000}`, "x/y@1669161600000"},
+		"no ID, a StartTime in a string": {`{` + set + `,"StartTime":"1669161600000"}`, "x/y@1669161600000"},
+		"no ID, StartTime 0":             {`{` + set + `,"StartTime":0}`, "x/y"},
+		"no ID, StartTime null":          {`{` + set + `,"StartTime":null}`, "x/y"},
+		"an ID and a StartTime":          {`{"specversion":"1.0","id":"1","data":{` + set + `,"StartTime":1669161600000}}`, "1"},
 		"no ID, too long": {`{"BackupSetId":"x","BackupSetName":"` + long + `"}`,
 			"7174694b60ec585f73afa7d86b225c578d82935ad08098bf0e6b23fcaf5383d1"},
 		"no ID, a format": {`{` + set + `,"BackupSetDataFormat":"SQL"}`,
 			"91b7edf8379fe479cf6e0e074865c17680db58de69937b667da8a9e75dd64e4c"},
+		"no ID, a format and a StartTime": {`{` + set + `,"BackupSetDataFormat":"SQL","StartTime":1669161600000}`,
+			"f35720b564e89b3edfbdfdb0d1a4662d5f52928d84a99a426933c94ad75da807"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, setting := range []string{"", "CSV"} {
@@ -62,7 +69,7 @@ func TestDecoder_TakesTheFirstTokenThereIs(t *testing.T) {
 // A set typed by hand must not get a second task beside its announcement.
 func TestDecoder_GivesATypedSetTheTokenOfItsAnnouncement(t *testing.T) {
 	announced := decode(t, readFile(t, "announcement.json"))[0].event
-	typed := decode(t, []byte(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":"mysql-bin.000058"}`))[0].event
+	typed := decode(t, []byte(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":"mysql-bin.000058","StartTime":1669161600000}`))[0].event
 	assert.Equal(t, announced.Request, typed.Request)
 }
 
@@ -71,6 +78,8 @@ func TestDecoder_MakesDifferentTokensOfDifferentSets(t *testing.T) {
 		`{"BackupSetId":"a","BackupSetName":"b"}`, `{"BackupSetId":"a","BackupSetName":"c"}`, `{"BackupSetId":"c","BackupSetName":"b"}`,
 		`{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"SQL"}`,
 		`{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"CSV"}`,
+		`{"BackupSetId":"a","BackupSetName":"b","StartTime":1}`, `{"BackupSetId":"a","BackupSetName":"b","StartTime":2}`,
+		`{"BackupSetId":"a","BackupSetName":"b","BackupSetDataFormat":"CSV","StartTime":1}`,
 	}
 	seen := map[string]string{}
 	for _, body := range bodies {

@@ -34,7 +34,7 @@ func TestDiscover_AnnouncesWhatHasNoTask(t *testing.T) {
 		answer, err := d.run(t, events.Discover{})
 		require.NoError(t, err)
 		assert.Equal(t, []string{"mysql-bin.000056", "mysql-bin.000058"}, d.source.announced(t), "the oldest first")
-		assert.JSONEq(t, `{"specversion":"1.0","id":"1hv5g9wk0001/mysql-bin.000056",
+		assert.JSONEq(t, `{"specversion":"1.0","id":"1hv5g9wk0001/mysql-bin.000056@946670400000",
 			"source":"acs:dbs:cn-hangzhou:1234567890123456:backupplan/dbsqdss5tmh0001","type":"dbs:IncrementBackupSet:Completed",
 			"subject":"mysql-bin.000056","time":"2000-01-01T00:00:00.000Z","datacontenttype":"application/json",
 			"data":`+string(plan.sets[2].Item)+`}`, d.source.sent[0])
@@ -282,7 +282,8 @@ func TestDiscover_AFailedDownloadIsNamedAndTriedAgainIfAsked(t *testing.T) {
 						continue
 					}
 					require.Len(t, d.source.sent, 1)
-					assert.Contains(t, d.source.sent[0], `"id":"1hv5g9wk0001/mysql-bin.000001`+c.id+`"`)
+					assert.Contains(t, d.source.sent[0],
+						fmt.Sprintf(`"id":"1hv5g9wk0001/mysql-bin.000001@%d%s"`, plan.sets[0].StartTime.UnixMilli(), c.id))
 				}
 			})
 		})

@@ -373,8 +373,9 @@ func (st *stage) check() error {
 				time.Since(set.EndTime) < 72*time.Hour && !failed[key]
 			switch {
 			case wanted && isRefused(set.BackupSetID):
-				if tasks[key] != 0 || results[key] != events.TypeTaskFailed {
-					return fmt.Errorf("%s has %d tasks, and the result %q", key, tasks[key], results[key])
+				result := results[fmt.Sprintf("%s@%d", key, set.StartTime.UnixMilli())]
+				if tasks[key] != 0 || result != events.TypeTaskFailed {
+					return fmt.Errorf("%s has %d tasks, and the result %q", key, tasks[key], result)
 				}
 			case wanted && tasks[key] != 1 || tasks[key] > 1:
 				return fmt.Errorf("%s has %d tasks", key, tasks[key])
