@@ -1,9 +1,7 @@
 package tests_test
 
 import (
-	"os/exec"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -34,37 +32,4 @@ func TestReadme_TheSettingsAreThoseOfTheFunction(t *testing.T) {
 	settings := names(usage, `(?m)^  ([A-Z_]+) `)
 	require.Len(t, settings, 12)
 	assert.Equal(t, settings, names(readPage(t, "README.md"), "(?m)^\\| `([A-Z_]+)` \\|"))
-}
-
-// The flags of every command that the pages name in passing are flags of that command.
-func TestDocs_TheFlagsInPassingExist(t *testing.T) {
-	usages := map[string]string{}
-	for _, program := range []string{"./tests/local", "./tests/bench"} {
-		command := exec.CommandContext(t.Context(), "go", "run", program, "-h")
-		command.Dir = ".."
-		usage, err := command.Output()
-		require.NoError(t, err)
-		usages[program] = string(usage)
-	}
-	found := 0
-	for _, page := range pages {
-		for _, command := range quoted(fence.ReplaceAllString(readPage(t, page), "")) {
-			words := strings.Fields(command)
-			program := "./tests/local" // README leaves it out
-			if strings.HasPrefix(command, "go run ./tests/") {
-				program, words = words[2], words[3:]
-			} else if !strings.HasPrefix(command, "-") {
-				continue
-			}
-			for i, word := range words {
-				if strings.HasPrefix(word, "-") {
-					found++
-					assert.Regexp(t, `(?m)^  `+word+`\b`, usages[program], command)
-				} else if words[i-1] == "-break" || words[i-1] == "-run" {
-					assert.Contains(t, usages[program], word, command)
-				}
-			}
-		}
-	}
-	assert.Greater(t, found, 5)
 }

@@ -2,17 +2,13 @@ package tests_test
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +17,7 @@ import (
 
 	"increment-backup-download/tests/harness"
 	"increment-backup-download/tests/standin"
+	mnsstandin "increment-backup-download/tests/standin/mns"
 )
 
 var (
@@ -128,39 +125,6 @@ func TestCrashPoints(t *testing.T) {
 	}
 }
 
-func TestFunction_AnswersBeforeTheDeadline(t *testing.T) {
-	for name, c := range map[string]struct {
-		dbs, mns *standin.Fault
-	}{
-		"DBS hangs":  {&standin.Fault{Kind: standin.Hang}, nil},
-		"MNS hangs":  {nil, &standin.Fault{Kind: standin.Hang}},
-		"both hang":  {&standin.Fault{Kind: standin.HangAfter}, &standin.Fault{Kind: standin.HangAfter}},
-		"DBS is out": {&standin.Fault{Kind: standin.Refuse, Status: 503, Code: "ServiceUnavailable"}, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cloud, _ := deploy(t, nil)
-			cloud.Timeout = 10 * time.Second // of which one is for answering, which a busy machine needs
-			require.NoError(t, cloud.Runtime.AskedForWork(t.Context(), 1))
-			if c.dbs != nil {
-				cloud.DBSFaults.SetPlan(standin.Always(*c.dbs))
-			}
-			if c.mns != nil {
-				cloud.MNSFaults.SetPlan(standin.Always(*c.mns))
-			}
-			_, err := invoke(t, cloud, harness.Batch(40))
-			assert.Contains(t, failure(t, err, "RedeliveryError"), "of 40 events are open")
-
-			cloud.DBSFaults.SetPlan(nil)
-			cloud.MNSFaults.SetPlan(nil)
-			cloud.Timeout = time.Minute
-			_, err = invoke(t, cloud, harness.Batch(40))
-			require.NoError(t, err)
-			assert.Len(t, cloud.DBS.Tasks(), 40)
-		})
-	}
-}
-
 func TestFunction_RedeliveryDoesOnlyWhatIsMissing(t *testing.T) {
 	cloud, _ := deploy(t, nil)
 	cloud.Timeout = 4 * time.Second
@@ -216,179 +180,69 @@ func TestFunction_AnOperatorFaultStopsTheBatch(t *testing.T) {
 	})
 }
 
-// An instance is frozen between invocations, and its idle connections are closed
-// meanwhile.
-func TestFunction_SurvivesFreezeAndThaw(t *testing.T) {
-	for name, reset := range map[string]bool{"closed by FIN": false, "closed by RST": true} {
-		t.Run(name, func(t *testing.T) {
-			cloud, instance := deploy(t, map[string]string{"LOG_LEVEL": "debug"})
-			var last summary
-			for round := range 20 {
-				if round > 0 {
-					require.NoError(t, instance.Process().Signal(syscall.SIGSTOP))
-					toDBS, toMNS := 0, 0
-					require.Eventually(t, func() bool {
-						toDBS += cloud.DBSServer.CloseIdle(reset)
-						toMNS += cloud.MNSServer.CloseIdle(reset)
-						return toDBS > 0 && toMNS > 0 && cloud.DBSServer.Connections().Open+cloud.MNSServer.Connections().Open == 0
-					}, 10*time.Second, time.Millisecond)
-					// The thaw comes with the next batch: the process wakes up to both
-					// the payload and the news of its connections.
-					time.AfterFunc(5*time.Millisecond, func() { _ = instance.Process().Signal(syscall.SIGCONT) })
-				}
-				// Other IDs in each round, or there would be nothing to do.
-				payload := strings.ReplaceAll(harness.Batch(100), "event-", fmt.Sprintf("round-%d-", round))
-				s, err := invoke(t, cloud, payload)
-				require.NoError(t, err)
-				require.Equal(t, 100, s.Created)
-				last = s
-				calls, _ := cloud.DBS.Calls("")
-				require.Equal(t, (round+1)*100, calls, "no call is repeated")
-				require.Len(t, cloud.MNS.Messages(harness.ResultQueue), (round+1)*100, "no result is published twice")
-			}
-			log := logOf(t, instance, last)
-			assert.NotContains(t, log, `"error"`)
-			assert.NotContains(t, log, "calling DBS again")
-		})
-	}
-}
-
-// Two invocations overlap, each with credentials of its own.
-func TestFunction_SignsWithTheCredentialsOfEachInvocation(t *testing.T) {
+func TestFunction_DeadLettersOnceWhileTheResultQueueIsDown(t *testing.T) {
+	t.Parallel()
+	const bad = 1500
 	cloud, _ := deploy(t, nil)
-	cloud.Runtime.Concurrency = 2
-	cloud.DBS.Delay = 5 * time.Millisecond
-	first, second := standin.NewKey(), standin.NewKey()
-	cloud.Keys.Add(first)
-	cloud.Keys.Add(second)
-	cloud.Keys.Remove(cloud.Key.ID)
-	var wait sync.WaitGroup
-	for i, key := range []standin.Key{first, second} {
-		wait.Go(func() {
-			one := *cloud
-			one.Key = key
-			_, err := one.Invoke(t.Context(), []byte(strings.ReplaceAll(harness.Batch(200), "event-", fmt.Sprintf("of-%d-", i))))
-			assert.NoError(t, err)
+	cloud.Timeout = 3 * time.Second
+	require.NoError(t, cloud.Runtime.AskedForWork(t.Context(), 1))
+	down := standin.Fault{Kind: standin.Refuse, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"}
+	cloud.MNSFaults.SetPlan(standin.Choose(
+		func(r *http.Request) bool { return mnsstandin.QueueOf(r) == harness.ResultQueue }, standin.Always(down)))
+	payload := harness.BatchOf("bad-", bad, func(i int) string { return fmt.Sprintf("rubbish %d", i) })
+	for range 3 {
+		_, err := invoke(t, cloud, payload)
+		assert.Contains(t, failure(t, err, "RedeliveryError"), "of 1500 events are open")
+	}
+	assert.Len(t, cloud.MNS.Messages(harness.DeadLetterQueue), bad)
+
+	cloud.MNSFaults.SetPlan(nil)
+	cloud.Timeout = time.Minute
+	s, err := invoke(t, cloud, payload)
+	require.NoError(t, err)
+	assert.Equal(t, bad, s.Failed+s.AlreadyDone)
+	assert.Len(t, cloud.MNS.Messages(harness.DeadLetterQueue), bad)
+	results, err := cloud.Results()
+	require.NoError(t, err)
+	distinct := make(map[[3]string]bool)
+	for _, r := range results {
+		distinct[r.Identity()] = true
+	}
+	assert.Len(t, distinct, bad, "each failure has its result in the end")
+}
+
+func TestFunction_FailingEventsAtTheHeadHoldNoOtherUp(t *testing.T) {
+	t.Parallel()
+	const concurrency, good = 4, 400
+	for name, fault := range map[string]standin.Fault{
+		"out of service":     {Kind: standin.Refuse, Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable"},
+		"a code that stays":  {Kind: standin.Refuse, Status: http.StatusBadRequest, Code: "UnknownToEveryone"},
+		"a gateway's answer": {Kind: standin.BadGateway},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cloud, _ := deploy(t, map[string]string{"CONCURRENCY": strconv.Itoa(concurrency)})
+			cloud.Timeout = 15 * time.Second
+			require.NoError(t, cloud.Runtime.AskedForWork(t.Context(), 1))
+			failing := func(r *http.Request) bool { return strings.Contains(r.URL.RawQuery, "failing-") }
+			cloud.DBSFaults.SetPlan(standin.Choose(failing, standin.Always(fault)))
+			payload := harness.BatchOf("event-", concurrency+good, func(i int) string {
+				if i < concurrency {
+					return harness.ListItem("t4yh0g0g0001", fmt.Sprintf("failing-%d", i))
+				}
+				return harness.ListItem("t4yh0g0g0001", fmt.Sprintf("mysql-bin.%06d", i))
+			})
+			done := make(chan error, 1)
+			started := time.Now()
+			go func() {
+				_, err := cloud.Invoke(t.Context(), []byte(payload))
+				done <- err
+			}()
+			require.Eventually(t, func() bool { return len(cloud.DBS.Tasks()) == good }, 5*time.Second, time.Millisecond,
+				"held up for %v", time.Since(started))
+			assert.Contains(t, failure(t, <-done, "RedeliveryError"),
+				fmt.Sprintf("%d of %d events are open", concurrency, concurrency+good))
+			assert.Len(t, cloud.MNS.Messages(harness.ResultQueue), good)
 		})
 	}
-	wait.Wait()
-	assert.Len(t, cloud.DBS.Tasks(), 400)
-	keyOf := func(id string) string {
-		if strings.HasPrefix(id, "of-0-") {
-			return first.ID
-		}
-		return second.ID
-	}
-	var order []string
-	for _, task := range cloud.DBS.Tasks() {
-		assert.Equal(t, keyOf(task.ClientToken), task.AccessKeyID)
-		order = append(order, task.AccessKeyID)
-	}
-	assert.Greater(t, len(slices.Compact(order)), 2, "the invocations did not overlap")
-	for _, m := range cloud.MNS.Messages(harness.ResultQueue) {
-		var r harness.Result
-		require.NoError(t, json.Unmarshal([]byte(m.Body), &r))
-		assert.Equal(t, keyOf(r.ID), m.AccessKeyID)
-	}
-
-	cloud.Keys.Remove(first.ID)
-	one := *cloud
-	one.Key = first
-	_, err := one.Invoke(t.Context(), []byte(harness.Batch(1)))
-	failure(t, err, "OperatorFaultError")
-}
-
-func TestFunction_LeavesNothingBehind(t *testing.T) {
-	if _, err := os.Stat("/proc/self/fd"); err != nil {
-		t.Skip("counts file descriptors in /proc")
-	}
-	cloud, instance := deploy(t, map[string]string{"LOG_LEVEL": "warn"})
-	open := func() int {
-		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", instance.Process().Pid))
-		require.NoError(t, err)
-		return len(entries)
-	}
-	var early int
-	for i := range 1000 {
-		_, err := invoke(t, cloud, strings.ReplaceAll(harness.Batch(4), "event-", fmt.Sprintf("round-%d-", i)))
-		require.NoError(t, err)
-		if i == 50 {
-			early = open()
-		}
-	}
-	assert.LessOrEqual(t, open(), early+4)
-	assert.LessOrEqual(t, cloud.DBSServer.Connections().Accepted, 16)
-	assert.LessOrEqual(t, cloud.MNSServer.Connections().Accepted, 8)
-}
-
-// Nothing that is written anywhere tells a secret, on any failing path.
-func TestFunction_TellsNoSecret(t *testing.T) {
-	var elsewhere strings.Builder
-	var mu sync.Mutex
-	other, err := standin.Start(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(&elsewhere, "%v %s %s", r.Header, r.URL, body)
-	}))
-	require.NoError(t, err)
-	t.Cleanup(other.Close)
-
-	environmentKey := standin.NewKey()
-	cloud, instance := deploy(t, map[string]string{"LOG_LEVEL": "debug", "ALIBABA_CLOUD_ACCESS_KEY_ID": environmentKey.ID,
-		"ALIBABA_CLOUD_ACCESS_KEY_SECRET": environmentKey.Secret, "ALIBABA_CLOUD_SECURITY_TOKEN": environmentKey.Token})
-	cloud.Timeout = time.Second
-	require.NoError(t, cloud.Runtime.AskedForWork(t.Context(), 1))
-	right := cloud.Key
-	wrongSecret, wrongToken := right, right
-	wrongSecret.Secret = standin.NewKey().Secret
-	wrongToken.Token = standin.NewKey().Token
-	secrets := []string{right.Secret, right.Token, wrongSecret.Secret, wrongToken.Token,
-		environmentKey.Secret, environmentKey.Token, "Signature=", "MNS " + right.ID + ":", "ACS3-HMAC"}
-
-	var answers strings.Builder
-	round := 0
-	var last summary
-	attempt := func(key standin.Key) {
-		cloud.Key = key
-		round++
-		payload := strings.ReplaceAll(harness.Batch(20), "event-", fmt.Sprintf("round-%d-", round))
-		answer, err := cloud.Invoke(t.Context(), []byte(payload))
-		fmt.Fprintf(&answers, "%s %v\n", answer.Payload, err)
-		last.answer = answer
-	}
-	// SignatureDoesNotMatch answers quote the string to sign and the token.
-	for _, key := range []standin.Key{wrongSecret, wrongToken, {}, standin.NewKey()} {
-		attempt(key)
-	}
-	quoting := fmt.Sprintf("string to sign: %s %s Signature=abc", right.Token, right.Secret)
-	faults := append(harness.Faults(), standin.Fault{Kind: standin.Redirect, Location: other.URL},
-		standin.Fault{Kind: standin.Refuse, Status: 400, Code: "Nobody", Message: quoting})
-	for seed := range uint64(4) {
-		cloud.DBSFaults.SetPlan(standin.Randomly(0.9, seed, faults))
-		cloud.MNSFaults.SetPlan(standin.Randomly(0.9, seed, faults))
-		attempt(right)
-	}
-	cloud.DBSFaults.SetPlan(nil)
-	for _, code := range []string{"SignatureDoesNotMatch", "Nobody"} {
-		cloud.MNSFaults.SetPlan(standin.Always(
-			standin.Fault{Kind: standin.Refuse, Status: 403, Code: code, Message: quoting}))
-		attempt(right)
-	}
-	cloud.MNSFaults.SetPlan(nil)
-
-	written := []string{logOf(t, instance, last), answers.String(), elsewhere.String()}
-	for _, queue := range []string{harness.ResultQueue, harness.DeadLetterQueue} {
-		for _, m := range cloud.MNS.Messages(queue) {
-			written = append(written, m.Body)
-		}
-	}
-	require.Contains(t, answers.String(), "OperatorFaultError")
-	require.Contains(t, answers.String(), "RedeliveryError")
-	for _, text := range written {
-		for _, secret := range secrets {
-			assert.NotContains(t, text, secret)
-		}
-	}
-	assert.Empty(t, elsewhere.String(), "a redirect was followed")
 }
