@@ -49,7 +49,7 @@ func TestDocs_CodesMeanWhatTheGuideSays(t *testing.T) {
 	byMNS := func(c *harness.Cloud) *standin.Faulty { return c.MNSFaults }
 
 	faults := codesOf(t, "`OperatorFaultError`")
-	assert.Greater(t, len(faults), 10)
+	require.NotEmpty(t, faults)
 	for _, code := range faults {
 		if code == "NoCredentials" || code == "NotAnAnswer" {
 			continue // of the function itself: held in package function, and below

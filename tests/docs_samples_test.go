@@ -40,7 +40,9 @@ func TestDocs_EveryJSONSampleIsTrue(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, map[string]int{"command": 6, "result": 1, "event": 4}, count)
+	for _, kind := range []string{"command", "result", "event"} {
+		assert.Positive(t, count[kind], kind)
+	}
 }
 
 func eventIsTrue(t *testing.T, sample string) {
