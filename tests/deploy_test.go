@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -17,75 +19,38 @@ import (
 	"increment-backup-download/tests/harness"
 )
 
-// deployment is s.yaml: every key that it may have.
+// deployment is what the tests look at in s.yaml. Whether its names and types are
+// those of the services is checked by .ci/deploy.
 type deployment struct {
-	Edition, Name, Access string
-	Validation            bool
-	Vars                  map[string]string
-	Actions               map[string][]struct{ Run, Path string }
-	Flow                  map[string][][]string
-	Resources             struct {
+	Vars      map[string]string
+	Actions   map[string][]struct{ Run string }
+	Flow      map[string][][]string
+	Resources struct {
 		Resources struct {
-			Component string
-			Props     struct {
-				Region, Name string
-				Template     rosTemplate
+			Props struct {
+				Template struct {
+					Resources map[string]rosResource `yaml:"Resources"`
+				}
 			}
 		}
 		Function struct {
-			Component string
-			Props     functionProps
+			Props functionProps
 		}
 	}
 }
 
-type rosTemplate struct {
-	FormatVersion string `yaml:"ROSTemplateFormatVersion"`
-	Description   string `yaml:"Description"`
-	Resources     struct {
-		SourceQueue     rosQueue `yaml:"SourceQueue"`
-		ResultQueue     rosQueue `yaml:"ResultQueue"`
-		DeadLetterQueue rosQueue `yaml:"DeadLetterQueue"`
-		Role            struct {
-			Type       string `yaml:"Type"`
-			Properties struct {
-				RoleName      string `yaml:"RoleName"`
-				Description   string `yaml:"Description"`
-				DeletionForce bool   `yaml:"DeletionForce"`
-				Trust         any    `yaml:"AssumeRolePolicyDocument"`
-				Policies      []struct {
-					PolicyName     string         `yaml:"PolicyName"`
-					PolicyDocument map[string]any `yaml:"PolicyDocument"`
-				} `yaml:"Policies"`
-			} `yaml:"Properties"`
-		} `yaml:"Role"`
-	} `yaml:"Resources"`
-}
-
-type rosQueue struct {
-	Type       string `yaml:"Type"`
-	Properties struct {
-		QueueName              string `yaml:"QueueName"`
-		MessageRetentionPeriod int    `yaml:"MessageRetentionPeriod"`
-	} `yaml:"Properties"`
+type rosResource struct {
+	Type       string         `yaml:"Type"`
+	Properties map[string]any `yaml:"Properties"`
 }
 
 type functionProps struct {
 	Region               string
-	FunctionName         string `yaml:"functionName"`
-	Description          string
-	Runtime              string
 	Handler              string
 	Code                 string
-	CPU                  float64
-	MemorySize           int `yaml:"memorySize"`
-	DiskSize             int `yaml:"diskSize"`
 	Timeout              int
-	InstanceConcurrency  int  `yaml:"instanceConcurrency"`
-	InternetAccess       bool `yaml:"internetAccess"`
 	Role                 string
-	EnvironmentVariables map[string]any `yaml:"environmentVariables"`
-	LogConfig            any            `yaml:"logConfig"`
+	EnvironmentVariables map[string]string `yaml:"environmentVariables"`
 	AsyncInvokeConfig    struct {
 		Qualifier                 string
 		MaxAsyncRetryAttempts     *int `yaml:"maxAsyncRetryAttempts"`
@@ -97,19 +62,14 @@ type functionProps struct {
 type trigger struct {
 	TriggerName   string `yaml:"triggerName"`
 	TriggerType   string `yaml:"triggerType"`
-	Description   string
 	Qualifier     string
 	TriggerConfig struct {
 		// Of a timer.
-		Enable         bool
 		CronExpression string `yaml:"cronExpression"`
 		Payload        string
 		// Of an event stream.
-		TriggerEnable          bool   `yaml:"triggerEnable"`
-		AsyncInvocationType    *bool  `yaml:"asyncInvocationType"`
-		EventRuleFilterPattern string `yaml:"eventRuleFilterPattern"`
-		EventSourceConfig      struct {
-			EventSourceType       string `yaml:"eventSourceType"`
+		AsyncInvocationType *bool `yaml:"asyncInvocationType"`
+		EventSourceConfig   struct {
 			EventSourceParameters struct {
 				SourceMNSParameters struct {
 					RegionID       string `yaml:"RegionId"`
@@ -118,11 +78,6 @@ type trigger struct {
 				} `yaml:"sourceMNSParameters"`
 			} `yaml:"eventSourceParameters"`
 		} `yaml:"eventSourceConfig"`
-		EventSinkConfig struct {
-			DeliveryOption struct {
-				EventSchema string `yaml:"eventSchema"`
-			} `yaml:"deliveryOption"`
-		} `yaml:"eventSinkConfig"`
 		RunOptions struct {
 			Mode            string
 			ErrorsTolerance string `yaml:"errorsTolerance"`
@@ -132,21 +87,36 @@ type trigger struct {
 			DeadLetterQueue struct {
 				Arn string `yaml:"Arn"`
 			} `yaml:"deadLetterQueue"`
-			BatchWindow struct {
-				CountBasedWindow int `yaml:"CountBasedWindow"`
-				TimeBasedWindow  int `yaml:"TimeBasedWindow"`
-			} `yaml:"batchWindow"`
 		} `yaml:"runOptions"`
 	} `yaml:"triggerConfig"`
 }
 
 func readDeployment(t *testing.T) deployment {
 	t.Helper()
-	rendered, err := harness.ReadDeployment()
+	text, err := os.ReadFile("../s.yaml")
+	require.NoError(t, err)
+	return parseDeployment(t, string(text))
+}
+
+func parseDeployment(t *testing.T, text string) deployment {
+	t.Helper()
+	rendered, err := harness.ParseDeployment([]byte(text))
 	require.NoError(t, err)
 	var d deployment
-	require.NoError(t, rendered.DecodeWhole(&d))
+	require.NoError(t, rendered.Decode(&d))
 	return d
+}
+
+// stream and timer return the function's two triggers.
+func (d deployment) stream(t *testing.T) trigger { return d.trigger(t, "eventbridge") }
+func (d deployment) timer(t *testing.T) trigger  { return d.trigger(t, "timer") }
+
+func (d deployment) trigger(t *testing.T, kind string) trigger {
+	t.Helper()
+	triggers := d.Resources.Function.Props.Triggers
+	i := slices.IndexFunc(triggers, func(one trigger) bool { return one.TriggerType == kind })
+	require.GreaterOrEqual(t, i, 0, kind)
+	return triggers[i]
 }
 
 // tryStart starts the executable as Function Compute would, and returns "" once it
@@ -182,20 +152,74 @@ func tryStart(t *testing.T, settings map[string]string) (failure string) {
 	}
 }
 
-func TestDeployment_LosesNothingAndStarts(t *testing.T) {
-	text, err := os.ReadFile("../s.yaml")
+// The default of each of these settings loses messages, or keeps them for a shorter
+// time than the guide says.
+func TestDeployment_LosesNoMessage(t *testing.T) {
+	d := readDeployment(t)
+	stream := d.stream(t).TriggerConfig
+	require.NotNil(t, stream.AsyncInvocationType)
+	assert.False(t, *stream.AsyncInvocationType, "a message is taken as delivered before the function has run")
+	require.NotNil(t, stream.EventSourceConfig.EventSourceParameters.SourceMNSParameters.IsBase64Decode)
+	assert.False(t, *stream.EventSourceConfig.EventSourceParameters.SourceMNSParameters.IsBase64Decode,
+		"a dead letter is not the original")
+	assert.Equal(t, "event-streaming", stream.RunOptions.Mode)
+	assert.Equal(t, "ALL", stream.RunOptions.ErrorsTolerance, "one batch stops the stream")
+	assert.Equal(t, "EXPONENTIAL_DECAY_RETRY", stream.RunOptions.RetryStrategy.PushRetryStrategy, "three deliveries")
+	for name, resource := range d.Resources.Resources.Props.Template.Resources {
+		if resource.Type == "ALIYUN::MNS::Queue" {
+			// The longest there is: https://www.alibabacloud.com/help/en/ros/developer-reference/aliyun-mns-queue
+			assert.EqualValues(t, 604800, resource.Properties["MessageRetentionPeriod"], name)
+		}
+	}
+	assert.LessOrEqual(t, d.Resources.Function.Props.Timeout, 300, "the trigger waits no longer for an answer")
+}
+
+// The function stands on the queues and the role: it is made after them and removed
+// before them, and the verbs for it alone run it alone.
+func TestDeployment_MakesTheFunctionLastAndRemovesItFirst(t *testing.T) {
+	assert.Equal(t, map[string][][]string{
+		"deploy": {{"resources"}, {"function"}}, "remove": {{"function"}, {"resources"}},
+		"invoke": {{"function"}}, "logs": {{"function"}},
+	}, readDeployment(t).Flow)
+}
+
+// A run of discovery is never repeated, and none is started when the next one is due.
+func TestDeployment_RunsOfDiscoveryDoNotPileUp(t *testing.T) {
+	d := readDeployment(t)
+	timer, async := d.timer(t), d.Resources.Function.Props.AsyncInvokeConfig
+	every, ok := strings.CutPrefix(timer.TriggerConfig.CronExpression, "@every ")
+	require.True(t, ok, timer.TriggerConfig.CronExpression)
+	interval, err := time.ParseDuration(every)
 	require.NoError(t, err)
-	assert.Empty(t, check(t, string(text)))
+	assert.Greater(t, interval, time.Duration(d.Resources.Function.Props.Timeout)*time.Second)
+	assert.Equal(t, timer.Qualifier, async.Qualifier)
+	require.NotNil(t, async.MaxAsyncRetryAttempts)
+	assert.Zero(t, *async.MaxAsyncRetryAttempts)
+	assert.Positive(t, async.MaxAsyncEventAgeInSeconds)
+	assert.Less(t, time.Duration(async.MaxAsyncEventAgeInSeconds)*time.Second, interval)
+}
+
+// The function starts with its settings, and each name among them is a setting.
+func TestDeployment_TheFunctionStartsWithItsSettings(t *testing.T) {
+	settings := readDeployment(t).Resources.Function.Props.EnvironmentVariables
+	assert.Empty(t, tryStart(t, settings))
+	_, usage := run(t, nil, "-h")
+	for name := range settings {
+		assert.Contains(t, usage, "\n  "+name+" ")
+	}
 }
 
 func TestDeployment_TheStandInsHaveItsNames(t *testing.T) {
-	assert.Equal(t, map[string]string{
-		"region": harness.Region, "functionName": harness.FunctionName, "backupPlanIds": "",
+	vars := readDeployment(t).Vars
+	for name, value := range map[string]string{
+		"region": harness.Region, "functionName": harness.FunctionName,
 		"sourceQueue": harness.SourceQueue, "resultQueue": harness.ResultQueue, "deadLetterQueue": harness.DeadLetterQueue,
-	}, readDeployment(t).Vars)
+	} {
+		assert.Equal(t, value, vars[name], name)
+	}
 }
 
-// Other values of the vars reach all places that they are meant for.
+// Queues, role and region have one name each in all places, whatever it is.
 func TestDeployment_FollowsItsVars(t *testing.T) {
 	content, err := os.ReadFile("../s.yaml")
 	require.NoError(t, err)
@@ -211,12 +235,32 @@ func TestDeployment_FollowsItsVars(t *testing.T) {
 		require.Equal(t, 1, strings.Count(text, "  "+old), old)
 		text = strings.Replace(text, "  "+old, "  "+other, 1)
 	}
-	assert.Empty(t, check(t, text))
+	d := parseDeployment(t, text)
+	made, props := d.Resources.Resources.Props.Template.Resources, d.Resources.Function.Props
+	for queue, names := range map[string][]any{
+		"one": {
+			made["SourceQueue"].Properties["QueueName"], props.EnvironmentVariables["SOURCE_QUEUE"],
+			d.stream(t).TriggerConfig.EventSourceConfig.EventSourceParameters.SourceMNSParameters.QueueName,
+		},
+		"two": {made["ResultQueue"].Properties["QueueName"], props.EnvironmentVariables["RESULT_QUEUE"]},
+		"three": {
+			made["DeadLetterQueue"].Properties["QueueName"], props.EnvironmentVariables["DEAD_LETTER_QUEUE"],
+			strings.TrimPrefix(d.stream(t).TriggerConfig.RunOptions.DeadLetterQueue.Arn,
+				"acs:mns:ap-southeast-1:${config('AccountID')}:/queues/"),
+		},
+		"binlogs": {made["Role"].Properties["RoleName"], props.Role},
+		"ap-southeast-1": {
+			props.Region, d.stream(t).TriggerConfig.EventSourceConfig.EventSourceParameters.SourceMNSParameters.RegionID,
+		},
+		"dbsqdss5tmh0001,dbsqdss5tmh0002": {props.EnvironmentVariables["BACKUP_PLAN_IDS"]},
+	} {
+		for _, name := range names {
+			assert.Equal(t, queue, name)
+		}
+	}
 	_, settings, found := strings.Cut(text, "resources:\n  resources:")
 	require.True(t, found)
-	for _, fixed := range []string{"cn-hangzhou", "increment-backup-", ": backup-events\n              MessageRetention"} {
-		assert.NotContains(t, settings, fixed, "a name that does not follow the vars")
-	}
+	assert.NotRegexp(t, `cn-hangzhou|increment-backup-|\b\d{16}\b|LTAI`, settings, "a name that does not follow the vars, or an account")
 }
 
 // The pre-deploy action is run as it stands, in a copy of the folder.
@@ -249,12 +293,8 @@ func TestDeployment_ThePreDeployActionBuildsAStaticExecutable(t *testing.T) {
 // does nothing. A slip in the payload fails.
 func TestDeployment_TheTimersPayloadIsOneThatTheFunctionAccepts(t *testing.T) {
 	d := readDeployment(t)
-	settings := make(map[string]string)
-	for name, value := range d.Resources.Function.Props.EnvironmentVariables {
-		settings[name] = value.(string)
-	}
-	cloud, _ := deploy(t, settings)
-	timer := d.Resources.Function.Props.Triggers[1]
+	cloud, _ := deploy(t, d.Resources.Function.Props.EnvironmentVariables)
+	timer := d.timer(t)
 	fire := func(payload string) error {
 		event, err := json.Marshal(map[string]string{
 			"triggerTime": "2026-11-23T09:00:00Z", "triggerName": timer.TriggerName, "payload": payload,
