@@ -183,6 +183,16 @@ func TestDeployment_MakesTheFunctionLastAndRemovesItFirst(t *testing.T) {
 	}, readDeployment(t).Flow)
 }
 
+// The component leaves its loop over the triggers at the first event stream that is
+// unchanged: a timer after it would never be updated.
+func TestDeployment_TheTimerStandsBeforeTheEventStream(t *testing.T) {
+	var kinds []string
+	for _, one := range readDeployment(t).Resources.Function.Props.Triggers {
+		kinds = append(kinds, one.TriggerType)
+	}
+	assert.Equal(t, []string{"timer", "eventbridge"}, kinds)
+}
+
 // A run of discovery is never repeated, and none is started when the next one is due.
 func TestDeployment_RunsOfDiscoveryDoNotPileUp(t *testing.T) {
 	d := readDeployment(t)
