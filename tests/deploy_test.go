@@ -238,6 +238,8 @@ func TestDeployment_FollowsItsVars(t *testing.T) {
 		"region: cn-hangzhou":                            "region: ap-southeast-1",
 		"functionName: increment-backup-download":        "functionName: binlogs",
 		"backupPlanIds: ''":                              "backupPlanIds: dbsqdss5tmh0001,dbsqdss5tmh0002",
+		"lookbackHours: '72'":                            "lookbackHours: '720'",
+		"concurrency: '16'":                              "concurrency: '4'",
 		"sourceQueue: backup-events":                     "sourceQueue: one",
 		"resultQueue: increment-backup-results":          "resultQueue: two",
 		"deadLetterQueue: increment-backup-dead-letters": "deadLetterQueue: three",
@@ -263,6 +265,8 @@ func TestDeployment_FollowsItsVars(t *testing.T) {
 			props.Region, d.stream(t).TriggerConfig.EventSourceConfig.EventSourceParameters.SourceMNSParameters.RegionID,
 		},
 		"dbsqdss5tmh0001,dbsqdss5tmh0002": {props.EnvironmentVariables["BACKUP_PLAN_IDS"]},
+		"720":                             {props.EnvironmentVariables["LOOKBACK_HOURS"]},
+		"4":                               {props.EnvironmentVariables["CONCURRENCY"]},
 	} {
 		for _, name := range names {
 			assert.Equal(t, queue, name)
