@@ -66,7 +66,7 @@ const rubbish = `[{"specversion":"1.0","id":"rubbish","source":"acs:mns","type":
 
 // untried says why a permission is granted that no payload here needs.
 var untried = map[grant]string{
-	{"log:PostLogStoreLogs", "acs:log:cn-hangzhou:*:project/serverless-cn-hangzhou-*/logstore/default-logs"}: runtime,
+	{"log:PostLogStoreLogs", "acs:log:cn-hangzhou:*:project/" + harness.FunctionName + "-*/logstore/function"}: runtime,
 
 	mns("GetQueueAttributes", harness.ResultQueue):     typedCheck,
 	mns("GetQueueAttributes", harness.DeadLetterQueue): typedCheck,

@@ -50,7 +50,8 @@ type functionProps struct {
 	Code                 string
 	Timeout              int
 	Role                 string
-	EnvironmentVariables map[string]string `yaml:"environmentVariables"`
+	EnvironmentVariables map[string]string                  `yaml:"environmentVariables"`
+	LogConfig            struct{ Project, Logstore string } `yaml:"logConfig"`
 	AsyncInvokeConfig    struct {
 		Qualifier                 string
 		MaxAsyncRetryAttempts     *int `yaml:"maxAsyncRetryAttempts"`
@@ -229,7 +230,7 @@ func TestDeployment_TheStandInsHaveItsNames(t *testing.T) {
 	}
 }
 
-// Queues, role and region have one name each in all places, whatever it is.
+// Queues, role, log and region have one name each in all places, whatever it is.
 func TestDeployment_FollowsItsVars(t *testing.T) {
 	content, err := os.ReadFile("../s.yaml")
 	require.NoError(t, err)
@@ -249,7 +250,7 @@ func TestDeployment_FollowsItsVars(t *testing.T) {
 	}
 	d := parseDeployment(t, text)
 	made, props := d.Resources.Resources.Props.Template.Resources, d.Resources.Function.Props
-	for queue, names := range map[string][]any{
+	for name, places := range map[string][]any{
 		"one": {
 			made["SourceQueue"].Properties["QueueName"], props.EnvironmentVariables["SOURCE_QUEUE"],
 			d.stream(t).TriggerConfig.EventSourceConfig.EventSourceParameters.SourceMNSParameters.QueueName,
@@ -261,6 +262,13 @@ func TestDeployment_FollowsItsVars(t *testing.T) {
 				"acs:mns:ap-southeast-1:${config('AccountID')}:/queues/"),
 		},
 		"binlogs": {made["Role"].Properties["RoleName"], props.Role},
+		"binlogs-${config('AccountID')}": {
+			made["LogProject"].Properties["Name"], made["Logstore"].Properties["ProjectName"],
+			made["LogIndex"].Properties["ProjectName"], props.LogConfig.Project,
+		},
+		"function": {
+			made["Logstore"].Properties["LogstoreName"], made["LogIndex"].Properties["LogstoreName"], props.LogConfig.Logstore,
+		},
 		"ap-southeast-1": {
 			props.Region, d.stream(t).TriggerConfig.EventSourceConfig.EventSourceParameters.SourceMNSParameters.RegionID,
 		},
@@ -268,8 +276,8 @@ func TestDeployment_FollowsItsVars(t *testing.T) {
 		"720":                             {props.EnvironmentVariables["LOOKBACK_HOURS"]},
 		"4":                               {props.EnvironmentVariables["CONCURRENCY"]},
 	} {
-		for _, name := range names {
-			assert.Equal(t, queue, name)
+		for _, place := range places {
+			assert.Equal(t, name, place)
 		}
 	}
 	_, settings, found := strings.Cut(text, "resources:\n  resources:")

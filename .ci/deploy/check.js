@@ -30,9 +30,10 @@ report('preview', [
 ]);
 
 const { resources } = JSON.parse(withCredentials);
+const ros = require('./ros.js');
 const checks = {
   models: [resources.function, require('./models.js')],
-  role: [resources.resources, require('./role.js')],
+  resources: [resources.resources, ros],
 };
 if (schema) {
   checks.schema = [resources.function, require('./schema.js')(schema)];

@@ -4,7 +4,8 @@
 const stream = (props) => props.triggers.find((t) => t.triggerType === 'eventbridge').triggerConfig;
 const source = (props) => stream(props).eventSourceConfig.eventSourceParameters.sourceMNSParameters;
 const timer = (props) => props.triggers.find((t) => t.triggerType === 'timer').triggerConfig;
-const role = (props) => props.template.Resources.Role.Properties;
+const made = (props, name) => props.template.Resources[name].Properties;
+const role = (props) => made(props, 'Role');
 const rename = (map, from, to) => {
   map[to] = map[from];
   delete map[from];
@@ -23,12 +24,17 @@ module.exports = {
     'attempts in a string': (props) => { props.asyncInvokeConfig.maxAsyncRetryAttempts = '0'; },
     'a trigger of another type': (props) => { props.triggers[0].triggerType = 'event'; },
   },
-  role: {
+  resources: {
     'an action that is no list': (props) => { role(props).Policies[0].PolicyDocument.Statement[0].Action = 'dbs:*'; },
     'Resource misspelt': (props) => rename(role(props).Policies[0].PolicyDocument.Statement[0], 'Resource', 'Resources'),
     'RoleName misspelt': (props) => rename(role(props), 'RoleName', 'Name'),
     'nobody is trusted': (props) => { delete role(props).AssumeRolePolicyDocument; },
     'DeletionForce in a string': (props) => { role(props).DeletionForce = 'force'; },
+    'QueueName misspelt': (props) => rename(made(props, 'SourceQueue'), 'QueueName', 'Name'),
+    'a retention in a string': (props) => { made(props, 'ResultQueue').MessageRetentionPeriod = '604800'; },
+    'TTL misspelt': (props) => rename(made(props, 'Logstore'), 'TTL', 'Ttl'),
+    'a field of an unknown type': (props) => { made(props, 'LogIndex').KeyIndices[0].Type = 'string'; },
+    'a resource of an unknown type': (props) => { props.template.Resources.Role.Type = 'ALIYUN::RAM::Roles'; },
   },
   schema: {
     'memorySize in a string': (props) => { props.memorySize = '128'; },
