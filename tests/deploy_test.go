@@ -175,11 +175,12 @@ func TestDeployment_LosesNoMessage(t *testing.T) {
 	assert.LessOrEqual(t, d.Resources.Function.Props.Timeout, 300, "the trigger waits no longer for an answer")
 }
 
-// The function stands on the queues and the role: it is made after them and removed
-// before them, and the verbs for it alone run it alone.
-func TestDeployment_MakesTheFunctionLastAndRemovesItFirst(t *testing.T) {
+// The function stands on queues, role and log: it is made after them and removed before
+// them. The alarms come last, so that one that is refused stops nothing else. The verbs
+// for the function alone run it alone.
+func TestDeployment_MakesWhatIsNeededFirst(t *testing.T) {
 	assert.Equal(t, map[string][][]string{
-		"deploy": {{"resources"}, {"function"}}, "remove": {{"function"}, {"resources"}},
+		"deploy": {{"resources"}, {"function"}, {"alarms"}}, "remove": {{"alarms"}, {"function"}, {"resources"}},
 		"invoke": {{"function"}}, "logs": {{"function"}},
 	}, readDeployment(t).Flow)
 }

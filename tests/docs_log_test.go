@@ -247,7 +247,7 @@ func TestDocs_TheLogIsAsDescribed(t *testing.T) {
 			}), line)
 		}
 	})
-	for _, query := range blocks(t, "docs/alarms.md", "sql") {
-		t.Run(query, func(t *testing.T) { queryFinds(t, query, lines) })
+	for name, query := range readAlarms(t).queries() {
+		t.Run(name, func(t *testing.T) { queryFinds(t, query, lines) })
 	}
 }

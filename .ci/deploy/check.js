@@ -34,6 +34,7 @@ const ros = require('./ros.js');
 const checks = {
   models: [resources.function, require('./models.js')],
   resources: [resources.resources, ros],
+  alarms: [resources.alarms, ros],
 };
 if (schema) {
   checks.schema = [resources.function, require('./schema.js')(schema)];

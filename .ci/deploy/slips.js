@@ -36,6 +36,12 @@ module.exports = {
     'a field of an unknown type': (props) => { made(props, 'LogIndex').KeyIndices[0].Type = 'string'; },
     'a resource of an unknown type': (props) => { props.template.Resources.Role.Type = 'ALIYUN::RAM::Roles'; },
   },
+  alarms: {
+    'Query misspelt': (props) => rename(made(props, 'Silence').Detail.Configuration.QueryList[0], 'Query', 'Search'),
+    'a severity that does not exist': (props) => { made(props, 'Silence').Detail.Configuration.NoDataSeverity = 7; },
+    'a threshold that is a number': (props) => { made(props, 'DeadLetters').Escalations.Critical.Threshold = 0; },
+    'Charts misspelt': (props) => rename(made(props, 'Dashboard'), 'Charts', 'Chart'),
+  },
   schema: {
     'memorySize in a string': (props) => { props.memorySize = '128'; },
     'no runtime': (props) => { delete props.runtime; },
