@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,6 +116,22 @@ func (task ListedTask) item(planID string) taskItem {
 	return item
 }
 
+type planItem struct {
+	BackupPlanID         string `json:"BackupPlanId"`
+	BackupPlanName       string
+	BackupPlanStatus     string
+	BackupMethod         string
+	BackupStorageType    string
+	DatabaseType         string
+	EnableBackupLog      bool
+	SourceEndpointRegion string
+}
+
+func (p Plan) item() planItem {
+	return planItem{BackupPlanID: p.ID, BackupPlanName: p.ID, BackupPlanStatus: p.Status, BackupMethod: "logical",
+		BackupStorageType: "system", DatabaseType: "MySQL", EnableBackupLog: !p.OnlyFull, SourceEndpointRegion: p.Region}
+}
+
 func milliseconds(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -124,7 +141,7 @@ func milliseconds(t time.Time) int64 {
 
 // listSets is DescribeIncrementBackupList.
 func (s *Service) listSets(ctx context.Context, given url.Values) (any, *refusal) {
-	p, refused := readPage(given)
+	p, refused := readPage(given, setsAndTasksSizes)
 	if refused != nil {
 		return nil, refused
 	}
@@ -166,7 +183,7 @@ func (s *Service) listSets(ctx context.Context, given url.Values) (any, *refusal
 // listTasks is DescribeBackupSetDownloadTaskList. It has no filter but plan and
 // task, and lists the tasks of full backups too.
 func (s *Service) listTasks(ctx context.Context, given url.Values) (any, *refusal) {
-	p, refused := readPage(given)
+	p, refused := readPage(given, setsAndTasksSizes)
 	if refused != nil {
 		return nil, refused
 	}
@@ -201,6 +218,35 @@ func (s *Service) listTasks(ctx context.Context, given url.Values) (any, *refusa
 	return answerOf(ctx, s, p, total, "BackupSetDownloadTaskDetail", items), nil
 }
 
+// listPlans is DescribeBackupPlanList. All parameters are optional; those that are
+// not read here do not filter.
+func (s *Service) listPlans(ctx context.Context, given url.Values) (any, *refusal) {
+	p, refused := readPage(given, planSizes)
+	if refused != nil {
+		return nil, refused
+	}
+	s.beforeList(ActionListPlans, p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := strings.FieldsFunc(given.Get("BackupPlanId"), func(c rune) bool { return c == ',' })
+	for _, id := range ids {
+		if s.plans[id] == nil {
+			return nil, &refusal{http.StatusBadRequest, "InvalidParameterValid", "The specified backup plan does not exist."}
+		}
+	}
+	rows, total := rowsOf(s, p, s.planIDs, func(id string) bool {
+		plan := s.plans[id].Plan
+		return (len(ids) == 0 || slices.Contains(ids, id)) &&
+			(!given.Has("Region") || plan.Region == given.Get("Region")) &&
+			(!given.Has("BackupPlanStatus") || plan.Status == given.Get("BackupPlanStatus"))
+	})
+	items := make([]planItem, len(rows))
+	for i, id := range rows {
+		items[i] = s.plans[id].item()
+	}
+	return answerOf(ctx, s, p, total, "BackupPlanDetail", items), nil
+}
+
 func (s *Service) beforeList(action string, p page) {
 	if s.OnList != nil {
 		s.OnList(action, p.number)
@@ -218,8 +264,14 @@ func (s *Service) unknownPlan() *refusal {
 	return &refusal{status, cmp.Or(s.UnknownPlanCode, "InvalidJobId"), "The specified backup plan does not exist."}
 }
 
+// setsAndTasksSizes are the documented sizes of a page of sets or tasks.
+func setsAndTasksSizes(size int64) bool { return size == 30 || size == 50 || size == 100 }
+
+// planSizes are the documented sizes of a page of plans.
+func planSizes(size int64) bool { return 1 <= size && size <= 100 }
+
 // readPage reads PageNum and PageSize, by the bounds of the documentation.
-func readPage(given url.Values) (page, *refusal) {
+func readPage(given url.Values, allowed func(size int64) bool) (page, *refusal) {
 	number, refused := readInteger(given, "PageNum", 0)
 	if refused != nil {
 		return page{}, refused
@@ -231,7 +283,7 @@ func readPage(given url.Values) (page, *refusal) {
 	if refused != nil {
 		return page{}, refused
 	}
-	if size != 30 && size != 50 && size != 100 {
+	if !allowed(size) {
 		return page{}, invalid("PageSize")
 	}
 	return page{int(number), int(size)}, nil

@@ -32,6 +32,11 @@ type listed struct {
 			Status string `json:"BackupSetDownloadStatus"`
 			PlanID string `json:"BackupPlanId"`
 		}
+		BackupPlanDetail []struct {
+			ID     string `json:"BackupPlanId"`
+			Status string `json:"BackupPlanStatus"`
+			Log    bool   `json:"EnableBackupLog"`
+		}
 	}
 }
 
@@ -54,6 +59,9 @@ func names(l listed) []string {
 	}
 	for _, task := range l.Items.BackupSetDownloadTaskDetail {
 		all = append(all, task.ID)
+	}
+	for _, plan := range l.Items.BackupPlanDetail {
+		all = append(all, plan.ID)
 	}
 	return all
 }
@@ -227,6 +235,43 @@ func TestLists_ShowSetsAndTasksAsTheOfficialSamplesDo(t *testing.T) {
 
 	l, _ := list(t, server, key, dbs.ActionListTasks, parameters{"BackupSetDownloadTaskId": full})
 	assert.Equal(t, []string{full}, names(l))
+}
+
+func TestListPlans_Filters(t *testing.T) {
+	service, server, key := start(t)
+	service.AddPlan("dbs1")
+	service.SetPlan(dbs.Plan{ID: "dbs2", Status: "wait"})
+	service.SetPlan(dbs.Plan{ID: "dbs3", Region: "cn-beijing"})
+	service.SetPlan(dbs.Plan{ID: "dbs4", OnlyFull: true})
+	for name, c := range map[string]struct {
+		given parameters
+		names []string
+	}{
+		"all":          {parameters{}, []string{"dbs1", "dbs2", "dbs3", "dbs4"}},
+		"a region":     {parameters{"Region": "cn-hangzhou"}, []string{"dbs1", "dbs2", "dbs4"}},
+		"a status":     {parameters{"BackupPlanStatus": "wait"}, []string{"dbs2"}},
+		"two IDs":      {parameters{"BackupPlanId": "dbs4,dbs1"}, []string{"dbs1", "dbs4"}},
+		"a page":       {parameters{"PageSize": "3", "PageNum": "1"}, []string{"dbs4"}},
+		"a page of 99": {parameters{"PageSize": "99"}, []string{"dbs1", "dbs2", "dbs3", "dbs4"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, _ := list(t, server, key, dbs.ActionListPlans, c.given)
+			assert.Equal(t, c.names, names(l))
+		})
+	}
+	for name, given := range map[string]parameters{
+		"InvalidParameter":      {"PageSize": "101"},
+		"InvalidParameterValid": {"BackupPlanId": "dbs1,dbs9"},
+	} {
+		_, err := call(server, key, dbs.ActionListPlans, given)
+		assert.Equal(t, name, code(t, err))
+	}
+	l, _ := list(t, server, key, dbs.ActionListPlans, parameters{"BackupPlanId": "dbs2,dbs4"})
+	assert.Equal(t, []string{"wait", "running"}, []string{l.Items.BackupPlanDetail[0].Status, l.Items.BackupPlanDetail[1].Status})
+	assert.Equal(t, []bool{true, false}, []bool{l.Items.BackupPlanDetail[0].Log, l.Items.BackupPlanDetail[1].Log})
+	service.RemovePlan("dbs1")
+	l, _ = list(t, server, key, dbs.ActionListPlans, nil)
+	assert.Equal(t, []string{"dbs2", "dbs3", "dbs4"}, names(l))
 }
 
 func TestLists_ChangeAsSetsFillExpireAndGo(t *testing.T) {

@@ -26,6 +26,14 @@ const (
 // those of OSS: who has the link has the backup. It must never be seen elsewhere.
 const URLSecret = "SIGNED-LINK-4f2b9d61c8" //nolint:gosec // G101: that of a stand-in
 
+// Plan is a backup plan as the list of plans shows it.
+type Plan struct {
+	ID       string
+	Status   string // wait, init, running, stop, pause, locked, check_pass; empty: running
+	Region   string // of the source; empty: the service's
+	OnlyFull bool   // no incremental backup: EnableBackupLog is false
+}
+
 // Set is an incremental backup set as a plan lists it. What is zero is left out of
 // the list; an empty Status means COMPLETED.
 type Set struct {
@@ -56,6 +64,7 @@ type setKey struct{ jobID, name string }
 
 // plan is a backup plan. It is guarded by its service's mutex.
 type plan struct {
+	Plan
 	sets   []*Set        // in the order of their arrival, or by Start
 	tasks  []*ListedTask // in the order of their arrival, or by Created
 	sorted bool          // both are by time
@@ -67,18 +76,27 @@ type listedSet struct {
 	set  *Set
 }
 
-// AddPlan adds a backup plan without any sets and tasks; one that exists stays as
-// it is.
+// AddPlan adds a running backup plan without any sets and tasks; one that exists
+// stays as it is.
 func (s *Service) AddPlan(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plan(id)
 }
 
+// SetPlan adds a backup plan, or changes what the list of plans shows of it.
+func (s *Service) SetPlan(plan Plan) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	plan.Status, plan.Region = cmp.Or(plan.Status, "running"), cmp.Or(plan.Region, s.Region)
+	s.plan(plan.ID).Plan = plan
+}
+
 // plan returns a plan, and adds it if need be. The caller holds mu.
 func (s *Service) plan(id string) *plan {
 	if s.plans[id] == nil {
-		s.plans[id] = &plan{}
+		s.plans[id] = &plan{Plan: Plan{ID: id, Status: "running", Region: s.Region}}
+		s.planIDs = append(s.planIDs, id)
 	}
 	return s.plans[id]
 }
@@ -98,6 +116,7 @@ func (s *Service) RemovePlan(id string) {
 		delete(s.listed, task.ID)
 	}
 	delete(s.plans, id)
+	s.planIDs = slices.DeleteFunc(s.planIDs, func(each string) bool { return each == id })
 }
 
 // AddSet lists a backup set, and adds its plan if need be. A key may be listed

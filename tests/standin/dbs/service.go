@@ -1,7 +1,7 @@
-// Package dbs is a stand-in for three operations of DBS (Database Backup),
+// Package dbs is a stand-in for four operations of DBS (Database Backup),
 // version 2019-03-06, behind the OpenAPI gateway:
-// CreateIncrementBackupSetDownload, DescribeIncrementBackupList and
-// DescribeBackupSetDownloadTaskList.
+// CreateIncrementBackupSetDownload, DescribeIncrementBackupList,
+// DescribeBackupSetDownloadTaskList and DescribeBackupPlanList.
 //
 // It accepts both RPC signatures: ACS3-HMAC-SHA256 in headers, and the older
 // HMAC-SHA1 in the parameters (SignatureVersion 1.0), as @alicloud/pop-core
@@ -35,6 +35,7 @@ const (
 	Action          = "CreateIncrementBackupSetDownload"
 	ActionListSets  = "DescribeIncrementBackupList"
 	ActionListTasks = "DescribeBackupSetDownloadTaskList"
+	ActionListPlans = "DescribeBackupPlanList"
 )
 
 // Service is the stand-in. It honours ClientToken until ForgetTokens, and is safe
@@ -44,6 +45,9 @@ type Service struct {
 	Keys *standin.Keys
 	// Policy is the RAM policy of all of them; nil allows everything.
 	Policy *standin.Policy
+	// Region and AccountID are those of the plans in the policy, and the region that
+	// a plan is in if it names none.
+	Region, AccountID string
 	// Delay is how long an answer takes, from the arrival of the call.
 	Delay time.Duration
 
@@ -70,6 +74,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	plans    map[string]*plan
+	planIDs  []string              // of plans, in the order of their arrival
 	jobs     map[string]bool       // the BackupSetJobIds that a plan has ever listed
 	sets     map[setKey]*listedSet // of all plans
 	listed   map[string]*ListedTask
@@ -84,7 +89,7 @@ type Service struct {
 // New returns a service that accepts the given credentials and has no plans.
 func New(keys *standin.Keys, policy *standin.Policy) *Service {
 	return &Service{
-		Keys: keys, Policy: policy,
+		Keys: keys, Policy: policy, Region: "cn-hangzhou", AccountID: "1234567890123456",
 		plans: make(map[string]*plan), jobs: make(map[string]bool), sets: make(map[setKey]*listedSet),
 		listed: make(map[string]*ListedTask), tokens: make(map[string]int), byToken: make(map[string]int),
 		byAction: make(map[string]int), nonces: make(map[string]bool),
@@ -185,6 +190,8 @@ func (s *Service) call(r *http.Request, accessKeyID string) (any, *refusal) {
 		return s.create(given, accessKeyID)
 	case ActionListSets:
 		return s.listSets(r.Context(), given)
+	case ActionListPlans:
+		return s.listPlans(r.Context(), given)
 	default:
 		return s.listTasks(r.Context(), given)
 	}

@@ -100,6 +100,7 @@ func TestService_EnforcesThePolicyForEachOperation(t *testing.T) {
 		dbs.Action:          {"BackupSetId": "a", "BackupSetName": "b"},
 		dbs.ActionListSets:  {"BackupPlanId": "dbsplan"},
 		dbs.ActionListTasks: {"BackupPlanId": "dbsplan"},
+		dbs.ActionListPlans: {},
 	}
 	for allowed := range good {
 		t.Run(allowed, func(t *testing.T) {
@@ -117,6 +118,28 @@ func TestService_EnforcesThePolicyForEachOperation(t *testing.T) {
 				assert.Equal(t, "Request.Forbidden", code(t, err), action)
 			}
 			assert.Empty(t, policy.Unused())
+		})
+	}
+}
+
+// The documentation names the plans as the resource of that list, not all resources.
+func TestService_EnforcesTheResourceOfTheListOfPlans(t *testing.T) {
+	for resource, refused := range map[string]string{
+		"acs:dbs:*:*:backupplan/*": "", "acs:dbs:cn-hangzhou:1234567890123456:backupplan/*": "",
+		"acs:dbs:cn-beijing:*:backupplan/*": "Request.Forbidden", "acs:dbs:*:*:instance/*": "Request.Forbidden",
+	} {
+		t.Run(resource, func(t *testing.T) {
+			service, server, key := start(t)
+			policy, err := standin.ParsePolicy(fmt.Appendf(nil,
+				`{"Statement":[{"Effect":"Allow","Action":"dbs:DescribeBackupPlanList","Resource":%q}]}`, resource))
+			require.NoError(t, err)
+			service.Policy = policy
+			_, err = call(server, key, dbs.ActionListPlans, nil)
+			if refused == "" {
+				require.NoError(t, err)
+				return
+			}
+			assert.Equal(t, refused, code(t, err))
 		})
 	}
 }

@@ -75,12 +75,16 @@ func (s *Service) authenticate(r *http.Request, body []byte) (string, *refusal) 
 		return "", &refusal{http.StatusBadRequest, "InvalidVersion", "Specified parameter Version is not valid."}
 	}
 	action := ActionOf(r)
-	if !slices.Contains([]string{Action, ActionListSets, ActionListTasks}, action) || r.URL.Path != "/" && r.URL.Path != "" {
+	if !slices.Contains([]string{Action, ActionListSets, ActionListTasks, ActionListPlans}, action) || r.URL.Path != "/" && r.URL.Path != "" {
 		return "", &refusal{http.StatusNotFound, "InvalidApi.NotFound",
 			"Specified api is not found, please check your url and method."}
 	}
-	// The documentation of each operation names all resources.
-	if !s.Policy.Allows("dbs:"+action, "*") {
+	// The documentation names all resources for each operation but the list of plans.
+	resource := "*"
+	if action == ActionListPlans {
+		resource = "acs:dbs:" + s.Region + ":" + s.AccountID + ":backupplan/*"
+	}
+	if !s.Policy.Allows("dbs:"+action, resource) {
 		return "", &refusal{http.StatusForbidden, "Request.Forbidden", "Have no Permissions"}
 	}
 	return signed.accessKeyID, nil
