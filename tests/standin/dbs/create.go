@@ -85,15 +85,13 @@ func (s *Service) createTask(task Task) (Task, *refusal) {
 	task.ID = fmt.Sprintf("1jydacm%06d", len(s.tasks)+1)
 	s.tokens[task.ClientToken] = len(s.tasks)
 	s.tasks = append(s.tasks, task)
-	if listed != nil {
-		s.addTask(listed, ListedTask{ID: task.ID, JobID: task.BackupSetID, SetName: task.BackupSetName, Status: "running",
-			DataFormat: task.BackupSetDataFormat, Created: time.Now()})
-	}
+	s.addTask(listed, ListedTask{ID: task.ID, JobID: task.BackupSetID, SetName: task.BackupSetName,
+		DataFormat: task.BackupSetDataFormat, Created: time.Now(), proceeds: s.TaskTime > 0})
 	return task, nil
 }
 
-// downloadable returns the plan that lists a set, or nil if no plan knows the
-// set's job: such a set is taken for one of a plan that the stand-in was not given.
+// downloadable returns the plan that lists a set. If none knows the set's job, the set
+// is taken for one of a plan that the stand-in was not given.
 // What DBS says of a set that is not complete is not documented.
 func (s *Service) downloadable(key setKey) (*plan, *refusal) {
 	listed := s.sets[key]
@@ -102,7 +100,7 @@ func (s *Service) downloadable(key setKey) (*plan, *refusal) {
 	case strings.HasPrefix(key.name, NotFoundName), gone, listed == nil && s.jobs[key.jobID]:
 		return nil, &refusal{http.StatusOK, "Param.NotFound", "The specified parameter BackupSetName value is not valid."}
 	case listed == nil:
-		return nil, nil
+		return s.otherPlan, nil
 	case listed.set.Status != Completed:
 		return nil, &refusal{http.StatusOK, "InvalidParameter", "The backup set is not complete."}
 	}

@@ -93,7 +93,9 @@ type taskItem struct {
 	ErrMessage                   string
 }
 
-func (task ListedTask) item(planID string) taskItem {
+// item is the task as the list shows it to a client that calls the given host. The
+// caller holds mu.
+func (s *Service) item(task *ListedTask, host string, now time.Time) taskItem {
 	name := task.JobID + "-ManualFull"
 	if task.JobType == IncrementalJob {
 		name = task.JobID + "-ManualCont"
@@ -103,15 +105,13 @@ func (task ListedTask) item(planID string) taskItem {
 		BackupSetID: task.JobID, BackupSetCode: task.SetName, BackupSetJobType: task.JobType,
 		BackupSetDownloadStatus: task.Status, BackupSetDownloadWay: task.Way, BackupSetDataFormat: task.DataFormat,
 		BackupSetDownloadCreateTime: milliseconds(task.Created), BackupSetDownloadFinishTime: milliseconds(task.Finished),
-		BackupSetDataSize: 237837, BackupPlanID: listedPlanID(planID), BackupSetDbType: "MySQL",
+		BackupSetDataSize: task.Size, BackupPlanID: listedPlanID(task.plan.ID), BackupSetDbType: "MySQL",
 		// The official sample has one even beside finish.
 		ErrMessage: cmp.Or(task.ErrMessage, "java.lang.IndexOutOfBoundsException."),
 	}
 	if task.Way == "manual" && task.Status == "finish" {
-		// The official sample has the quotes, and no scheme.
-		const link = `"//dbs-backup.oss-cn-hangzhou%s.aliyuncs.com/download?OSSAccessKeyId=standin&Signature=` + URLSecret + `"`
-		item.BackupSetDownloadInternetURL = strings.Replace(link, "%s", "", 1)
-		item.BackupSetDownloadIntranetURL = strings.Replace(link, "%s", "-internal", 1)
+		item.BackupSetDownloadInternetURL = s.link(host, task.ID, now)
+		item.BackupSetDownloadIntranetURL = item.BackupSetDownloadInternetURL
 	}
 	return item
 }
@@ -181,8 +181,9 @@ func (s *Service) listSets(ctx context.Context, given url.Values) (any, *refusal
 }
 
 // listTasks is DescribeBackupSetDownloadTaskList. It has no filter but plan and
-// task, and lists the tasks of full backups too.
-func (s *Service) listTasks(ctx context.Context, given url.Values) (any, *refusal) {
+// task, and lists the tasks of full backups too. A task is found by its ID whatever
+// made it. Links lead to the host that was called.
+func (s *Service) listTasks(ctx context.Context, host string, given url.Values) (any, *refusal) {
 	p, refused := readPage(given, setsAndTasksSizes)
 	if refused != nil {
 		return nil, refused
@@ -194,26 +195,29 @@ func (s *Service) listTasks(ctx context.Context, given url.Values) (any, *refusa
 	s.beforeList(ActionListTasks, p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if planID == "" {
-		for id, plan := range s.plans {
-			for _, task := range plan.tasks {
-				if task.ID == taskID {
-					planID = id
-				}
-			}
+	var tasks []*ListedTask
+	if planID != "" {
+		plan := s.plans[planID]
+		if plan == nil {
+			return nil, s.unknownPlan()
+		}
+		if s.Order != AsAdded {
+			plan.sort()
+		}
+		tasks = plan.tasks
+	}
+	if taskID != "" {
+		tasks = nil
+		if task := s.listed[taskID]; task != nil && (planID == "" || task.plan == s.plans[planID]) {
+			tasks = []*ListedTask{task}
 		}
 	}
-	plan := s.plans[planID]
-	if plan == nil {
-		return nil, s.unknownPlan()
-	}
-	if s.Order != AsAdded {
-		plan.sort()
-	}
-	rows, total := rowsOf(s, p, plan.tasks, func(task *ListedTask) bool { return taskID == "" || task.ID == taskID })
+	rows, total := rowsOf(s, p, tasks, func(*ListedTask) bool { return true })
 	items := make([]taskItem, len(rows))
+	now := time.Now()
 	for i, task := range rows {
-		items[i] = task.item(planID)
+		s.proceed(task, now)
+		items[i] = s.item(task, host, now)
 	}
 	return answerOf(ctx, s, p, total, "BackupSetDownloadTaskDetail", items), nil
 }

@@ -58,6 +58,10 @@ type ListedTask struct {
 	Created    time.Time
 	Finished   time.Time
 	ErrMessage string
+	Size       int64 // of the file; 0: that of the official sample
+
+	plan     *plan
+	proceeds bool // through the states of a download, by TaskTime
 }
 
 type setKey struct{ jobID, name string }
@@ -177,8 +181,8 @@ func (s *Service) RemoveSet(jobID, name string) {
 }
 
 // AddTask lists a download task, adds its plan if need be, and returns the task's
-// ID. Tasks that are created by calls are listed by themselves, if a plan lists
-// the set.
+// ID. Tasks that are created by calls are listed by themselves: with the plan that
+// lists the set, else only by their ID.
 func (s *Service) AddTask(planID string, task ListedTask) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,6 +191,32 @@ func (s *Service) AddTask(planID string, task ListedTask) string {
 	}
 	s.addTask(s.plan(planID), task)
 	return task.ID
+}
+
+// proceed takes a task to the state of its age. The caller holds mu.
+func (s *Service) proceed(task *ListedTask, now time.Time) {
+	if !task.proceeds {
+		return
+	}
+	status, message := "finish", ""
+	if s.TaskEnd != nil {
+		status, message = s.TaskEnd(*task)
+	}
+	ends := s.TaskTime
+	if status == "init" {
+		ends /= 10
+	}
+	switch age := now.Sub(task.Created); {
+	case age >= ends:
+		task.proceeds, task.Status, task.ErrMessage = false, status, message
+		if status == "finish" {
+			task.Finished = task.Created.Add(ends)
+		}
+	case age >= s.TaskTime/10:
+		task.Status = "running"
+	default:
+		task.Status = "checking"
+	}
 }
 
 // addTask lists a task. The caller holds mu.
@@ -200,20 +230,22 @@ func (s *Service) addTask(p *plan, task ListedTask) {
 	task.Status = cmp.Or(task.Status, "running")
 	task.Way = cmp.Or(task.Way, "manual")
 	task.DataFormat = cmp.Or(task.DataFormat, "Native")
+	task.Size = cmp.Or(task.Size, 237837)
+	task.plan = p
 	p.tasks, p.sorted = append(p.tasks, &task), false
 	s.listed[task.ID] = &task
 }
 
 // SetTaskStatus changes the status of a listed task; one that turns to finish is
-// finished now. It panics if no plan lists the task.
+// finished now. It panics if there is no such task.
 func (s *Service) SetTaskStatus(id, status string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	task := s.listed[id]
 	if task == nil {
-		panic("dbs: no plan lists the task " + id)
+		panic("dbs: no task " + id)
 	}
-	task.Status = status
+	task.Status, task.proceeds = status, false
 	if status == "finish" && task.Finished.IsZero() {
 		task.Finished = time.Now()
 	}
@@ -228,7 +260,9 @@ func (s *Service) ListedTasks(planID string) []ListedTask {
 		return nil
 	}
 	tasks := make([]ListedTask, len(p.tasks))
+	now := time.Now()
 	for i, task := range p.tasks {
+		s.proceed(task, now)
 		tasks[i] = *task
 	}
 	return tasks

@@ -67,38 +67,54 @@ type Service struct {
 	UnknownPlanInEnvelope bool
 	// Empty is how an empty list looks.
 	Empty Empty
+	// TaskTime is how long a task that a call creates takes: it is checking for a tenth
+	// of it, then running, and ends. 0: it is running until SetTaskStatus.
+	TaskTime time.Duration
+	// TaskEnd, if set, says how such a task ends: with finish, stop, or init, which is a
+	// failed precheck and comes after a tenth of the time; and its ErrMessage.
+	TaskEnd func(ListedTask) (status, message string)
+	// LinkLifetime is how long a download link is good; an hour if New made the service.
+	LinkLifetime time.Duration
 	// OnList, if set, runs before a page is read, and may change the lists.
 	OnList func(action string, page int)
 
 	emptyLists atomic.Int64 // given so far, for EmptyByTurn
 
-	mu       sync.Mutex
-	plans    map[string]*plan
-	planIDs  []string              // of plans, in the order of their arrival
-	jobs     map[string]bool       // the BackupSetJobIds that a plan has ever listed
-	sets     map[setKey]*listedSet // of all plans
-	listed   map[string]*ListedTask
-	tasks    []Task         // that were created by calls
-	tokens   map[string]int // index into tasks
-	byToken  map[string]int // calls that arrived
-	byAction map[string]int // calls that arrived
-	total    int
-	nonces   map[string]bool
+	mu        sync.Mutex
+	plans     map[string]*plan
+	otherPlan *plan                 // of the tasks whose set no plan lists; itself in no list
+	planIDs   []string              // of plans, in the order of their arrival
+	jobs      map[string]bool       // the BackupSetJobIds that a plan has ever listed
+	sets      map[setKey]*listedSet // of all plans
+	listed    map[string]*ListedTask
+	tasks     []Task         // that were created by calls
+	tokens    map[string]int // index into tasks
+	byToken   map[string]int // calls that arrived
+	byAction  map[string]int // calls that arrived
+	total     int
+	files     int    // requests for files
+	linkKey   uint64 // signs download links
+	nonces    map[string]bool
 }
 
 // New returns a service that accepts the given credentials and has no plans.
 func New(keys *standin.Keys, policy *standin.Policy) *Service {
 	return &Service{
 		Keys: keys, Policy: policy, Region: "cn-hangzhou", AccountID: "1234567890123456",
-		plans: make(map[string]*plan), jobs: make(map[string]bool), sets: make(map[setKey]*listedSet),
+		LinkLifetime: time.Hour,
+		otherPlan:    &plan{Plan: Plan{ID: "dbsother0001"}},
+		plans:        make(map[string]*plan), jobs: make(map[string]bool), sets: make(map[setKey]*listedSet),
 		listed: make(map[string]*ListedTask), tokens: make(map[string]int), byToken: make(map[string]int),
 		byAction: make(map[string]int), nonces: make(map[string]bool),
 	}
 }
 
-// Arrived counts a call, whatever becomes of it. Faults in front of the service
+// Arrived counts a call of an operation, whatever becomes of it. Faults in front of the service
 // report each call; without any, the service counts for itself.
 func (s *Service) Arrived(r *http.Request) {
+	if IsFile(r) {
+		return
+	}
 	action, token := ActionOf(r), parameters(r).Get("ClientToken")
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,8 +167,12 @@ func (s *Service) WriteThrottle(w http.ResponseWriter, wait time.Duration) {
 	s.WriteError(w, http.StatusBadRequest, "Throttling.User", "Request was denied due to user flow control.")
 }
 
-// ServeHTTP answers one call.
+// ServeHTTP answers one call, or serves the file of a download link.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if IsFile(r) {
+		s.serveFile(w, r)
+		return
+	}
 	due := time.Now().Add(s.Delay)
 	if !standin.IsCounted(r.Context()) {
 		s.Arrived(r)
@@ -193,7 +213,7 @@ func (s *Service) call(r *http.Request, accessKeyID string) (any, *refusal) {
 	case ActionListPlans:
 		return s.listPlans(r.Context(), given)
 	default:
-		return s.listTasks(r.Context(), given)
+		return s.listTasks(r.Context(), r.Host, given)
 	}
 }
 
