@@ -163,16 +163,18 @@ func (r *scenarioRun) timer(ctx context.Context) (int, error) {
 	return announced, nil
 }
 
-// untilEmpty waits until the source queue is empty.
+// untilEmpty waits until the source queue has nothing to deliver but what is delayed.
 func (r *scenarioRun) untilEmpty(ctx context.Context) error {
-	for len(r.cloud.MNS.Messages(SourceQueue)) > 0 {
+	for {
+		if active, inactive, _ := r.cloud.MNS.Counts(SourceQueue); active+inactive == 0 {
+			return nil
+		}
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return nil
 }
 
 // checkLists holds the download tasks that DBS lists against the promise: none for a

@@ -19,14 +19,17 @@ const (
 )
 
 // Put sends a message to a queue, without the network and its checks.
-func (s *Service) Put(name, body string) (Message, error) {
+func (s *Service) Put(name, body string) (Message, error) { return s.PutDelayed(name, body, 0) }
+
+// PutDelayed is Put of a message that is delayed.
+func (s *Service) PutDelayed(name, body string, delay time.Duration) (Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q, ok := s.queues[name]
 	if !ok {
 		return Message{}, fmt.Errorf("no queue %q", name)
 	}
-	return *q.send(body, 0, 8, time.Now()), nil
+	return *q.send(body, s.delay(delay), 8, time.Now()), nil
 }
 
 // Receive receives up to n messages, without the network.
@@ -46,6 +49,17 @@ func (s *Service) Delete(name, receiptHandle string) {
 	if q, ok := s.queues[name]; ok {
 		_ = q.remove(receiptHandle, time.Now())
 	}
+}
+
+// Counts returns how many messages of a queue can be received, are held by somebody
+// who has received them, and are delayed.
+func (s *Service) Counts(name string) (active, inactive, delayed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q, ok := s.queues[name]; ok {
+		return q.counts(time.Now())
+	}
+	return 0, 0, 0
 }
 
 // Messages returns every message of a queue, visible or not, in the order of
@@ -85,12 +99,18 @@ func (m messageXML) check(q *queue) *refusal {
 	return nil
 }
 
-func (m messageXML) send(q *queue) *Message {
+func (s *Service) send(q *queue, m messageXML) *Message {
 	priority := 8
 	if m.Priority != nil {
 		priority = *m.Priority
 	}
-	return q.send(*m.MessageBody, max(m.DelaySeconds, q.attributes.DelaySeconds), priority, time.Now())
+	delay := time.Duration(max(m.DelaySeconds, q.attributes.DelaySeconds)) * time.Second
+	return q.send(*m.MessageBody, s.delay(delay), priority, time.Now())
+}
+
+// delay is how long a delay takes here.
+func (s *Service) delay(d time.Duration) time.Duration {
+	return d / time.Duration(max(s.DelayFactor, 1))
 }
 
 type sentXML struct {
@@ -130,7 +150,7 @@ func (s *Service) sendMessages(w http.ResponseWriter, r *http.Request, name stri
 	}
 	switch given.XMLName.Local {
 	case "Message":
-		return sendOne(w, q, given.messageXML, sender)
+		return s.sendOne(w, q, given.messageXML, sender)
 	case "Messages":
 		// Alibaba's pages contradict each other about the action of a batch: that of
 		// BatchSendMessage (help.aliyun.com/document_detail/35135.html) names
@@ -140,17 +160,17 @@ func (s *Service) sendMessages(w http.ResponseWriter, r *http.Request, name stri
 		if refused := s.authorize("mns:BatchSendMessage", messagesOf(name)); refused != nil {
 			return refused
 		}
-		return sendBatch(w, r, q, given.Message, sender)
+		return s.sendBatch(w, r, q, given.Message, sender)
 	default:
 		return &refusal{http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed."}
 	}
 }
 
-func sendOne(w http.ResponseWriter, q *queue, m messageXML, sender string) *refusal {
+func (s *Service) sendOne(w http.ResponseWriter, q *queue, m messageXML, sender string) *refusal {
 	if refused := m.check(q); refused != nil {
 		return refused
 	}
-	sent := m.send(q)
+	sent := s.send(q, m)
 	sent.AccessKeyID = sender
 	answer := sentOf(sent)
 	answer.Namespace = namespace
@@ -158,7 +178,7 @@ func sendOne(w http.ResponseWriter, q *queue, m messageXML, sender string) *refu
 	return nil
 }
 
-func sendBatch(w http.ResponseWriter, r *http.Request, q *queue, messages []messageXML, sender string) *refusal {
+func (s *Service) sendBatch(w http.ResponseWriter, r *http.Request, q *queue, messages []messageXML, sender string) *refusal {
 	if len(messages) == 0 || len(messages) > maxBatch {
 		return invalid("The number of messages should between 1 and %d", maxBatch)
 	}
@@ -185,7 +205,7 @@ func sendBatch(w http.ResponseWriter, r *http.Request, q *queue, messages []mess
 				ErrorCode: "InternalServerError", ErrorMessage: "InternalServerError"})
 			continue
 		}
-		sent := m.send(q)
+		sent := s.send(q, m)
 		sent.AccessKeyID = sender
 		answer.Message = append(answer.Message, sentOf(sent))
 	}

@@ -77,13 +77,13 @@ func bodyMD5(body string) string {
 	return strings.ToUpper(hex.EncodeToString(sum[:]))
 }
 
-func (q *queue) send(body string, delaySeconds, priority int, now time.Time) *Message {
+func (q *queue) send(body string, delay time.Duration, priority int, now time.Time) *Message {
 	q.sequence++
 	m := &Message{
 		ID: standin.Random(32), Body: body, BodyMD5: bodyMD5(body), EnqueueTime: now.UnixMilli(),
-		NextVisibleTime: now.UnixMilli() + int64(delaySeconds)*1000, Priority: priority, sequence: q.sequence,
+		NextVisibleTime: now.Add(delay).UnixMilli(), Priority: priority, sequence: q.sequence,
 	}
-	if delaySeconds > 0 {
+	if delay > 0 {
 		m.ReceiptHandle = q.handle(m)
 	}
 	at, _ := slices.BinarySearchFunc(q.messages, m, func(a, b *Message) int {

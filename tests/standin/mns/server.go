@@ -35,6 +35,9 @@ type Service struct {
 	Policy *standin.Policy
 	// Delay is how long an answer to a sender takes.
 	Delay time.Duration
+	// DelayFactor is how many times as fast the delays of messages pass; 0 means 1.
+	// Nothing else goes faster.
+	DelayFactor int
 	// Region and AccountID are those of the resources in the policy.
 	Region, AccountID string
 	// TooManyRequests throttles with the status 429 and that code, as

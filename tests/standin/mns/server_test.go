@@ -178,3 +178,30 @@ func Example() {
 	fmt.Println(m.MessageBody, m.DequeueCount, err)
 	// Output: hello 1 <nil>
 }
+
+func TestService_DelaysMessages(t *testing.T) {
+	send := func(seconds string) call {
+		return call{method: http.MethodPost, path: "/queues/letters/messages",
+			body: "<Message><MessageBody>x</MessageBody><DelaySeconds>" + seconds + "</DelaySeconds></Message>"}
+	}
+	service, server, key := start(t, "letters")
+	for _, seconds := range []string{"-1", "604801"} {
+		status, _ := send(seconds).send(t, server, key)
+		assert.Equal(t, http.StatusBadRequest, status, seconds)
+	}
+	for _, seconds := range []string{"0", "0", "604800"} {
+		status, body := send(seconds).send(t, server, key)
+		require.Equal(t, http.StatusCreated, status, body)
+	}
+	require.Len(t, service.Receive("letters", 1), 1)
+	active, inactive, delayed := service.Counts("letters")
+	assert.Equal(t, []int{1, 1, 1}, []int{active, inactive, delayed})
+	_, body := call{method: http.MethodGet, path: "/queues/letters"}.send(t, server, key)
+	assert.Contains(t, body, "<ActiveMessages>1</ActiveMessages><InactiveMessages>1</InactiveMessages><DelayMessages>1</DelayMessages>")
+
+	service.DelayFactor = 3_600_000
+	_, _ = send("7200").send(t, server, key)
+	all := service.Messages("letters")
+	assert.Equal(t, all[3].EnqueueTime+2, all[3].NextVisibleTime, "two hours, each in a millisecond")
+	assert.Equal(t, all[2].EnqueueTime+604_800_000, all[2].NextVisibleTime, "what was delayed before stays so")
+}

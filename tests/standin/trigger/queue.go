@@ -118,7 +118,7 @@ func join(elements [][]byte) []byte {
 	return append(append([]byte{'['}, bytes.Join(elements, []byte{','})...), ']')
 }
 
-// Drain delivers until the queue is empty, and returns how many deliveries were
+// Drain delivers until nothing in the queue can be received now, and returns how many deliveries were
 // made and how many of them failed.
 func (t *Trigger) Drain(ctx context.Context) (deliveries, failed int, err error) {
 	for {
@@ -131,6 +131,21 @@ func (t *Trigger) Drain(ctx context.Context) (deliveries, failed int, err error)
 		failed += bad
 		if err != nil {
 			return deliveries, failed, err
+		}
+	}
+}
+
+// DrainDelayed is Drain until no message is delayed either.
+func (t *Trigger) DrainDelayed(ctx context.Context) (deliveries, failed int, err error) {
+	for {
+		made, bad, err := t.Drain(ctx)
+		deliveries += made
+		failed += bad
+		if _, _, delayed := t.Queue.Counts(t.Source); err != nil || delayed == 0 && made == 0 {
+			return deliveries, failed, err
+		}
+		if made == 0 && !pause(ctx, pollInterval) {
+			return deliveries, failed, ctx.Err()
 		}
 	}
 }

@@ -206,3 +206,28 @@ func Example() {
 	// 2 messages, attempt 2 <nil>
 	// 2 1 <nil>
 }
+
+func TestTrigger_DrainsWhatIsDelayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service := queue(t, "now")
+		_, err := service.PutDelayed("letters", "later", time.Hour)
+		require.NoError(t, err)
+		var delivered []string
+		tr := &trigger.Trigger{Queue: service, Source: "letters", BatchSize: 10}
+		tr.Deliver = func(_ context.Context, payload []byte) error {
+			delivered = append(delivered, bodies(t, payload)...)
+			if len(delivered) == 2 { // asks for itself once more, as a follow-up does
+				_, err := service.PutDelayed("letters", "again", time.Hour)
+				require.NoError(t, err)
+			}
+			return nil
+		}
+		deliveries, _, err := tr.Drain(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, []any{1, []string{"now"}}, []any{deliveries, delivered})
+		deliveries, failed, err := tr.DrainDelayed(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, []any{2, 0, []string{"now", "later", "again"}}, []any{deliveries, failed, delivered})
+		assert.Empty(t, service.Messages("letters"))
+	})
+}
