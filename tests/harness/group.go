@@ -12,54 +12,80 @@ import (
 	"time"
 )
 
-// The quota of an instance with 0.05 CPU: of each period it may run this long.
+// The size of an instance as s.yaml deploys it: of each period it may run for the
+// share, on 0.05 vCPU, and it has so much memory.
 const (
 	QuotaPeriod = 100 * time.Millisecond
 	QuotaShare  = 5 * time.Millisecond
+	MemoryMB    = 128
 )
 
 // groupPrefix starts the names of the control groups made here; the ID of the
 // process that made it follows.
 const groupPrefix = "increment-backup-download-test-"
 
-// Group is a control group with the CPU quota of the deployed size.
-type Group struct{ Folder string }
+// Group is a control group of the deployed size: the system slows a process that
+// wants more CPU, and kills one that wants more memory.
+type Group struct {
+	Folders []string // one for each controller in version 1, one for all in version 2
+
+	name string
+}
+
+// limits are the files of one folder of a control group with their content.
+type limits struct {
+	root  string
+	files [][2]string
+}
 
 // NewGroup makes a control group, of version 1 or 2. It goes before everything else
 // that the machine runs, so that the quota alone holds it up.
-// See https://docs.kernel.org/scheduler/sched-bwc.html
-// and https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu.
+// See https://docs.kernel.org/scheduler/sched-bwc.html,
+// https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
+// and https://docs.kernel.org/admin-guide/cgroup-v2.html.
 func NewGroup(name string) (*Group, error) {
 	period, share := strconv.FormatInt(QuotaPeriod.Microseconds(), 10), strconv.FormatInt(QuotaShare.Microseconds(), 10)
+	memory := strconv.Itoa(MemoryMB << 20)
 	var reasons []error
-	for _, version := range []struct {
-		root   string
-		limits [][2]string // file and content
-	}{
-		{"/sys/fs/cgroup/cpu", [][2]string{
-			{"cpu.cfs_period_us", period}, {"cpu.cfs_quota_us", share}, {"cpu.shares", "262144"}}},
-		{"/sys/fs/cgroup", [][2]string{{"cpu.max", share + " " + period}, {"cpu.weight", "10000"}}},
+	for _, version := range [][]limits{
+		{
+			{"/sys/fs/cgroup/cpu", [][2]string{{"cpu.cfs_period_us", period}, {"cpu.cfs_quota_us", share}, {"cpu.shares", "262144"}}},
+			{"/sys/fs/cgroup/memory", [][2]string{{"memory.limit_in_bytes", memory}, {"memory.swappiness", "0"}}},
+		},
+		{
+			{"/sys/fs/cgroup", [][2]string{{"cpu.max", share + " " + period}, {"cpu.weight", "10000"}, {"memory.max", memory}, {"memory.swap.max", "0"}}},
+		},
 	} {
-		// Writing to a file of any other folder would make the file.
-		if _, err := os.Stat(filepath.Join(version.root, "cgroup.procs")); err != nil {
-			reasons = append(reasons, err)
-			continue
-		}
-		sweep(version.root)
-		g := &Group{filepath.Join(version.root, groupPrefix+strconv.Itoa(os.Getpid())+"-"+name)}
-		err := os.Mkdir(g.Folder, 0o755)
-		for _, limit := range version.limits {
-			if err == nil {
-				err = overwrite(filepath.Join(g.Folder, limit[0]), limit[1])
-			}
-		}
+		g := &Group{name: groupPrefix + strconv.Itoa(os.Getpid()) + "-" + name}
+		err := g.make(version)
 		if err == nil {
 			return g, nil
 		}
-		_ = os.Remove(g.Folder)
+		_ = g.Remove()
 		reasons = append(reasons, err)
 	}
 	return nil, fmt.Errorf("no control group can be made here: %w", errors.Join(reasons...))
+}
+
+func (g *Group) make(version []limits) error {
+	for _, l := range version {
+		// Writing to a file of any other folder would make the file.
+		if _, err := os.Stat(filepath.Join(l.root, "cgroup.procs")); err != nil {
+			return err
+		}
+		sweep(l.root)
+		folder := filepath.Join(l.root, g.name)
+		if err := os.Mkdir(folder, 0o755); err != nil {
+			return err
+		}
+		g.Folders = append(g.Folders, folder)
+		for _, file := range l.files {
+			if err := overwrite(filepath.Join(folder, file[0]), file[1]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // overwrite writes to a file that exists.
@@ -90,10 +116,19 @@ func sweep(root string) {
 
 // Remove removes the group, whose processes have ended.
 func (g *Group) Remove() error {
+	var errs []error
+	for _, folder := range g.Folders {
+		errs = append(errs, removeEmptied(folder))
+	}
+	return errors.Join(errs...)
+}
+
+// removeEmptied removes a folder once the system has noticed that its last process
+// is gone, which takes a moment.
+func removeEmptied(folder string) error {
 	var err error
 	for range 100 {
-		// The system takes a moment to notice that the last process is gone.
-		if err = os.Remove(g.Folder); err == nil || errors.Is(err, os.ErrNotExist) {
+		if err = os.Remove(folder); err == nil || errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // nothing reports it
@@ -103,14 +138,24 @@ func (g *Group) Remove() error {
 
 // Has reports whether a process is in the group.
 func (g *Group) Has(pid int) bool {
-	content, err := os.ReadFile(filepath.Join(g.Folder, "cgroup.procs"))
-	return err == nil && slices.Contains(strings.Fields(string(content)), strconv.Itoa(pid))
+	for _, folder := range g.Folders {
+		content, err := os.ReadFile(filepath.Join(folder, "cgroup.procs"))
+		if err != nil || !slices.Contains(strings.Fields(string(content)), strconv.Itoa(pid)) {
+			return false
+		}
+	}
+	return true
 }
 
 // Wrap writes a script that joins the group and then becomes the executable, so
 // that this is in the group from its first instruction.
 func (g *Group) Wrap(folder, executable string) (string, error) {
-	script := filepath.Join(folder, filepath.Base(g.Folder)+".sh")
-	content := fmt.Sprintf("#!/bin/sh\necho $$ > '%s/cgroup.procs' && exec '%s'\n", g.Folder, executable)
-	return script, os.WriteFile(script, []byte(content), 0o700)
+	var content strings.Builder
+	content.WriteString("#!/bin/sh\nset -e\n")
+	for _, folder := range g.Folders {
+		fmt.Fprintf(&content, "echo $$ > '%s/cgroup.procs'\n", folder)
+	}
+	fmt.Fprintf(&content, "exec '%s'\n", executable)
+	script := filepath.Join(folder, g.name+".sh")
+	return script, os.WriteFile(script, []byte(content.String()), 0o700)
 }

@@ -1,6 +1,7 @@
 package harness_test
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,8 +38,28 @@ func TestGroup_HoldsAProcessFromItsStartAndIsRemoved(t *testing.T) {
 	require.NoError(t, input.Close())
 	require.NoError(t, command.Wait())
 	assert.False(t, g.Has(command.Process.Pid))
+	require.NotEmpty(t, g.Folders)
 	require.NoError(t, g.Remove())
-	assert.NoDirExists(t, g.Folder)
+	for _, folder := range g.Folders {
+		assert.NoDirExists(t, folder)
+	}
+}
+
+func TestGroup_KillsAProcessThatOutgrowsTheDeployedMemory(t *testing.T) {
+	g, err := harness.NewGroup("memory")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { assert.NoError(t, g.Remove()) })
+	script, err := g.Wrap(t.TempDir(), "/usr/bin/tail")
+	require.NoError(t, err)
+	for megabytes, lives := range map[int]bool{harness.MemoryMB / 4: true, harness.MemoryMB * 2: false} {
+		command := exec.CommandContext(t.Context(), script)
+		// It holds a line until the line ends.
+		command.Stdin = bytes.NewReader(make([]byte, megabytes<<20))
+		err := command.Run()
+		assert.Equal(t, lives, err == nil, "%d MB: %v", megabytes, err)
+	}
 }
 
 func TestSweep_RemovesGroupsOfDeadProcessesOnly(t *testing.T) {
