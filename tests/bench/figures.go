@@ -277,12 +277,7 @@ func (b *bench) thousandDeployed() error {
 		return nil
 	}
 	var sides [2]func() (float64, error)
-	var processors [2]string
 	for i, executable := range []string{b.function, b.minimal} {
-		var err error
-		if processors[i], err = b.processors(executable); err != nil {
-			return err
-		}
 		d, take, err := b.warm(executable, place{delays: true, quota: true}, events)
 		if err != nil {
 			return err
@@ -290,8 +285,6 @@ func (b *bench) thousandDeployed() error {
 		defer d.close()
 		sides[i] = take
 	}
-	b.doc.Notes = append(b.doc.Notes, fmt.Sprintf("0.05 CPU is a quota of %v in each %v, in which the function runs with GOMAXPROCS %s, the minimal client with %s.",
-		harness.QuotaShare, harness.QuotaPeriod, processors[0], processors[1]))
 	return b.compare(f, 7, sides[0], sides[1])
 }
 

@@ -34,7 +34,6 @@ Flags:
   -quick     fewer rounds and smaller batches: half a minute instead of several minutes
   -run NAME  take only the steps whose name contains NAME
   -json      print one JSON document instead of tables
-  -svg FILE  also draw how the time of an invocation grows
   -h         print this
 
 Steps:
@@ -48,7 +47,6 @@ type options struct {
 	quick bool
 	json  bool
 	run   string
-	svg   string
 }
 
 func main() {
@@ -65,7 +63,6 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int 
 	flags.BoolVar(&opts.quick, "quick", false, "")
 	flags.BoolVar(&opts.json, "json", false, "")
 	flags.StringVar(&opts.run, "run", "", "")
-	flags.StringVar(&opts.svg, "svg", "", "")
 	b := &bench{ctx: ctx}
 	err := flags.Parse(arguments)
 	b.options = opts
@@ -184,15 +181,6 @@ func terminal(w io.Writer) io.Writer {
 
 // write reports what was measured.
 func (b *bench) write(stdout io.Writer) error {
-	if b.svg != "" {
-		picture, err := draw(b.doc.Growth)
-		if err == nil {
-			err = os.WriteFile(b.svg, picture, 0o644)
-		}
-		if err != nil {
-			return err
-		}
-	}
 	if b.json {
 		return json.NewEncoder(stdout).Encode(b.doc)
 	}

@@ -21,7 +21,7 @@ func TestRun_ChecksItsFlagsBeforeItMeasures(t *testing.T) {
 		"unknown flag":       {[]string{"-fast"}, 2, "", "-fast"},
 		"argument":           {[]string{"-quick", "fast"}, 2, "", `"fast" is not a flag`},
 		"no such step":       {[]string{"-run", "nothing"}, 2, "", `no step has a name that contains "nothing"`},
-		"flag without value": {[]string{"-svg"}, 2, "", "-svg"},
+		"flag without value": {[]string{"-run"}, 2, "", "-run"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
