@@ -4,150 +4,15 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/flate"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"increment-backup-download/tests/harness"
 )
-
-// The delays of the services, and the DBS calls in flight, of most figures.
-const (
-	dbsDelay = 20 * time.Millisecond
-	mnsDelay = 5 * time.Millisecond
-	inFlight = 16
-)
-
-// place is where an executable runs.
-type place struct {
-	settings map[string]string
-	delays   bool // of the services
-	quota    bool // at the deployed size
-	tls      bool // DBS and MNS over HTTPS
-}
-
-// deployment is an executable that runs against stand-ins of its own.
-type deployment struct {
-	*harness.Cloud
-	*harness.Instance
-	secured []secure
-	group   *harness.Group
-	batches int
-	undo    []func()
-}
-
-// deployments counts them, for the names of their control groups.
-var deployments int
-
-// deploy starts an executable, which has asked for work when it returns.
-func (b *bench) deploy(executable string, at place) (*deployment, error) {
-	d := &deployment{}
-	if err := d.start(b, executable, at); err != nil {
-		d.close()
-		return nil, err
-	}
-	return d, nil
-}
-
-func (d *deployment) start(b *bench, executable string, at place) (err error) {
-	if d.Cloud, err = harness.NewCloud(); err != nil {
-		return err
-	}
-	d.undo = append(d.undo, d.Close)
-	d.Timeout = 10 * time.Minute
-	if at.delays {
-		d.DBS.Delay, d.MNS.Delay = dbsDelay, mnsDelay
-	}
-	settings := map[string]string{"LOG_LEVEL": "info"}
-	for name, value := range at.settings {
-		settings[name] = value
-	}
-	if at.tls {
-		dbs, mns := startSecure(d.DBSFaults), startSecure(d.MNSFaults)
-		d.secured = []secure{dbs, mns}
-		d.undo = append(d.undo, dbs.Close, mns.Close)
-		settings["DBS_ENDPOINT"], settings["MNS_ENDPOINT"] = dbs.URL, mns.URL
-		if settings["SSL_CERT_FILE"], err = dbs.writeCertificate(b.folder); err != nil {
-			return err
-		}
-	}
-	if at.quota {
-		deployments++
-		if d.group, err = harness.NewGroup(strconv.Itoa(deployments)); err != nil {
-			return err
-		}
-		d.undo = append(d.undo, func() { _ = d.group.Remove() })
-		if executable, err = d.group.Wrap(b.folder, executable); err != nil {
-			return err
-		}
-	}
-	if d.Instance, err = d.StartInstance(executable, settings); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
-	defer cancel()
-	if err := d.Runtime.AskedForWork(ctx, 1); err != nil {
-		return fmt.Errorf("the executable did not ask for work: %w\n%s", err, d.Output)
-	}
-	if d.group != nil && !d.group.Has(d.Process().Pid) {
-		return errors.New("the executable is not in its control group")
-	}
-	return nil
-}
-
-// close ends the executable and its stand-ins, and returns what it used.
-func (d *deployment) close() *os.ProcessState {
-	var state *os.ProcessState
-	if d.Instance != nil {
-		state = d.Stop()
-	}
-	for _, undo := range slices.Backward(d.undo) {
-		undo()
-	}
-	return state
-}
-
-// handle invokes the executable with a batch of events that it has not seen.
-func (d *deployment) handle(ctx context.Context, events, padding int) (time.Duration, error) {
-	d.batches++
-	if d.group != nil {
-		// What the batch before has used of the quota is not this one's cost.
-		select {
-		case <-time.After(2 * harness.QuotaPeriod):
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-	answer, err := d.Invoke(ctx, payload(d.batches, events, padding))
-	return answer.Took, err
-}
-
-// payload returns an event stream payload; padding makes each event larger.
-func payload(batch, events, padding int) []byte {
-	var s bytes.Buffer
-	s.WriteByte('[')
-	fill := ""
-	if padding > 0 {
-		fill = fmt.Sprintf(`,"Comment":%q`, strings.Repeat("x", padding))
-	}
-	for i := range events {
-		if i > 0 {
-			s.WriteByte(',')
-		}
-		id := fmt.Sprintf("EB0A77CA8076%08X%012X", batch, i)
-		body := fmt.Sprintf(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":"mysql-bin.%06d","BackupStatus":"COMPLETED","BackupSize":1073742336,"StorageMethod":"Standard"%s}`, i, fill)
-		fmt.Fprintf(&s, `{"data":{"requestId":"62BF1E5C3031365E5C2D1F7A","messageId":%q,"messageBody":%q},"id":%q,"source":"acs:mns","specversion":"1.0","type":"mns:Queue:SendMessage",`+
-			`"datacontenttype":"application/json; charset=utf-8","time":"2026-11-23T09:00:00.123Z","subject":"acs:mns:cn-hangzhou:1234567890123456:queues/backup-events","aliyunaccountid":"1234567890123456"}`, id, body, id)
-	}
-	s.WriteByte(']')
-	return s.Bytes()
-}
 
 // compare takes a figure and its yardstick in turn.
 func (b *bench) compare(f figure, rounds int, measure, yardstick func() (float64, error)) error {
@@ -348,77 +213,6 @@ func (b *bench) one() error {
 		b.doc.add(figure{Name: fmt.Sprintf("one event, p%v of the invocation", q.quantile*100), On: onWholeCores, Unit: "ms", Yardstick: "minimal client",
 			Median: quantile(samples[0], q.quantile), Of: quantile(samples[1], q.quantile), Goal: q.goal})
 	}
-	return nil
-}
-
-// peak returns the peak resident memory of a process, in MB.
-func peak(pid int) (float64, error) {
-	// Not the usage that the system keeps for the parent: it starts with the
-	// memory of this process, which the child has for a moment.
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		var kilobytes float64
-		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kilobytes); err == nil {
-			return kilobytes / 1024, nil
-		}
-	}
-	return 0, errors.New("the system does not report the peak memory of a process")
-}
-
-// peakAfter returns the peak memory of an executable that has handled batches.
-func (b *bench) peakAfter(executable string, batches, events, padding int) func() (float64, error) {
-	return func() (float64, error) {
-		d, err := b.deploy(executable, place{})
-		if err != nil {
-			return 0, err
-		}
-		defer d.close()
-		for range batches {
-			if _, err := d.handle(b.ctx, events, padding); err != nil {
-				return 0, err
-			}
-		}
-		return peak(d.Process().Pid)
-	}
-}
-
-// withoutPeak returns why peak memory cannot be measured here, or nothing.
-func withoutPeak() string {
-	if _, err := peak(os.Getpid()); err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-func (b *bench) memoryLarge() error {
-	const events = 10_000
-	f := figure{Name: "peak memory, 10,000 events in a 32 MB payload", On: onWholeCores, Unit: "MB", Yardstick: "empty handler", Goal: 1.25}
-	if f.Why = withoutPeak(); f.Why != "" {
-		b.doc.add(f)
-		return nil
-	}
-	padding := 32_000_000/events - len(payload(1, 1, 1))
-	return b.compare(f, 5, b.peakAfter(b.function, 1, events, padding), b.peakAfter(b.empty, 1, events, padding))
-}
-
-func (b *bench) memorySmall() error {
-	f := figure{Name: "peak memory, batches of 100", On: onWholeCores, Unit: "MB", Goal: 40}
-	if f.Why = withoutPeak(); f.Why != "" {
-		b.doc.add(f)
-		return nil
-	}
-	for range b.rounds(5) {
-		value, err := b.peakAfter(b.function, 20, 100, 0)()
-		if err != nil {
-			return err
-		}
-		f.Samples = append(f.Samples, value)
-	}
-	f.Median = median(f.Samples)
-	b.doc.add(f)
 	return nil
 }
 
