@@ -114,6 +114,19 @@ func sweep(root string) {
 	}
 }
 
+// Peak returns the most memory that the processes of the group have held at once, in
+// bytes: what the system counts against the limit.
+func (g *Group) Peak() (int, error) {
+	for _, folder := range g.Folders {
+		for _, name := range []string{"memory.max_usage_in_bytes", "memory.peak"} {
+			if content, err := os.ReadFile(filepath.Join(folder, name)); err == nil {
+				return strconv.Atoi(strings.TrimSpace(string(content)))
+			}
+		}
+	}
+	return 0, errors.New("the control group does not say how much memory it has held")
+}
+
 // Remove removes the group, whose processes have ended.
 func (g *Group) Remove() error {
 	var errs []error

@@ -60,6 +60,9 @@ func TestGroup_KillsAProcessThatOutgrowsTheDeployedMemory(t *testing.T) {
 		err := command.Run()
 		assert.Equal(t, lives, err == nil, "%d MB: %v", megabytes, err)
 	}
+	peak, err := g.Peak()
+	require.NoError(t, err)
+	assert.InDelta(t, harness.MemoryMB<<20, peak, 1<<20)
 }
 
 func TestSweep_RemovesGroupsOfDeadProcessesOnly(t *testing.T) {
