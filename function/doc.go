@@ -2,7 +2,7 @@
 // settings, connects the ports of package handler to DBS and MNS, and hands
 // invocations to it.
 //
-// dbs.go and lists.go call DBS over net/http, signed by signature.go, since the
+// dbs.go and dbs_lists.go call DBS over net/http, signed by acs3.go, since the
 // generic OpenAPI client takes 40 % of an event's CPU time, panics, races and loses
 // answers; a test holds the signature equal to that client's. mns.go lets the
 // MNS SDK's queue make the requests and read the answers, over a client of our own,
