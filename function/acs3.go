@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/aliyun/credentials-go/credentials"
 )
 
 // What every signed request has in common. Operations of the RPC style take their
@@ -36,14 +38,14 @@ func newMoment() moment {
 // gateway, version 3. query is in canonical form.
 //
 // See https://help.aliyun.com/zh/sdk/product-overview/v3-request-structure-and-signature
-func signACS3(host, action, version, query string, key *accessKey, at moment) http.Header {
-	token := strings.TrimSpace(key.token) // as it is signed, so it is sent
+func signACS3(host, action, version, query string, key *credentials.CredentialModel, at moment) http.Header {
+	id, token := *key.AccessKeyId, strings.TrimSpace(*key.SecurityToken) // as it is signed, so it is sent
 	signed := signedHeaders
 	canonical := make([]byte, 0, 768+len(query)+len(token))
 	canonical = appendAll(canonical, "POST\n/\n", query, "\nhost:", host)
 	if token != "" {
 		signed = signedHeadersSTS
-		canonical = appendAll(canonical, "\nx-acs-accesskey-id:", strings.TrimSpace(key.id))
+		canonical = appendAll(canonical, "\nx-acs-accesskey-id:", strings.TrimSpace(id))
 	}
 	canonical = appendAll(canonical, "\nx-acs-action:", action, "\nx-acs-content-sha256:"+emptyHash,
 		"\nx-acs-date:", at.date)
@@ -54,9 +56,9 @@ func signACS3(host, action, version, query string, key *accessKey, at moment) ht
 		"\n\n", signed, "\n"+emptyHash)
 
 	digest := sha256.Sum256(canonical)
-	mac := hmac.New(sha256.New, []byte(key.secret))
+	mac := hmac.New(sha256.New, []byte(*key.AccessKeySecret))
 	_, _ = mac.Write(hex.AppendEncode(append(canonical[:0], acs3Algorithm+"\n"...), digest[:]))
-	authorization := acs3Algorithm + " Credential=" + key.id + ",SignedHeaders=" + signed +
+	authorization := acs3Algorithm + " Credential=" + id + ",SignedHeaders=" + signed +
 		",Signature=" + hex.EncodeToString(mac.Sum(nil))
 
 	header := make(http.Header, 12) // and one that exchange adds
@@ -74,7 +76,7 @@ func signACS3(host, action, version, query string, key *accessKey, at moment) ht
 	set("X-Acs-Signature-Nonce", at.nonce)
 	set("X-Acs-Version", version)
 	if token != "" {
-		set("X-Acs-Accesskey-Id", key.id)
+		set("X-Acs-Accesskey-Id", id)
 		set("X-Acs-Security-Token", token)
 	}
 	return header

@@ -88,7 +88,7 @@ func TestSignACS3_IsTheOfficialClients(t *testing.T) {
 		var client official
 		require.NoError(t, client.call(t.Context(), key, host, dbs.Action, query))
 		sent := client.sent
-		canonical, accessKey := function.CanonicalQuery(ours...), function.NewAccessKey(key.ID, key.Secret, key.Token)
+		canonical, accessKey := function.CanonicalQuery(ours...), function.NewCredential(key.ID, key.Secret, key.Token)
 		header := function.SignACS3(host, dbs.Action, canonical, accessKey,
 			lowerCase(sent.Header, "x-acs-date"), lowerCase(sent.Header, "x-acs-signature-nonce"))
 		require.Equal(t, sent.Header["Authorization"], header["Authorization"])
@@ -124,7 +124,7 @@ func accepted(t *rapid.T, query, address string, header http.Header) {
 func TestNewHeader_NeverUsesANonceTwice(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
-		nonce := function.NewHeader("h", "a", "", noKey).Get("X-Acs-Signature-Nonce")
+		nonce := function.NewHeader("h", "a", "", someKey).Get("X-Acs-Signature-Nonce")
 		assert.Len(t, nonce, 32)
 		assert.False(t, seen[nonce])
 		seen[nonce] = true
@@ -145,7 +145,7 @@ func TestCanonicalQuery_IsSortedAndDecodesToItsValues(t *testing.T) {
 }
 
 func BenchmarkSignACS3(b *testing.B) {
-	key := function.NewAccessKey("STS.NUgYrLnoC37mZZCNnAbez", "secret", strings.Repeat("t", 600))
+	key := function.NewCredential("STS.NUgYrLnoC37mZZCNnAbez", "secret", strings.Repeat("t", 600))
 	query := function.CanonicalQuery("BackupSetId", "t4yh0g0g0001", "BackupSetName", "mysql-bin.000054")
 	b.ReportAllocs()
 	for b.Loop() {

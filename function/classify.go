@@ -81,8 +81,9 @@ type call struct {
 	queue   string // of MNS
 	rules   func() []rule
 	denied  string // the hint of a 401 or 403 whose code no rule has
-	key     *accessKey
 	started time.Time
+
+	credential credential
 }
 
 // classify is the one place that says what a failed call means.
@@ -99,12 +100,12 @@ func (c *call) classify(err error) error {
 		failure.Message = c.fill("no answer from {host} within " + waited(time.Since(c.started)))
 		return failure
 	case !errors.As(err, &refused):
-		failure.Code, failure.Message = codeNoAnswer, c.key.redact(err.Error())
+		failure.Code, failure.Message = codeNoAnswer, c.credential.redact(err.Error())
 		return failure
 	}
 
 	failure.HTTPStatusCode, failure.RequestID = refused.status, refused.requestID
-	failure.Code, failure.Message = refused.code, c.key.redact(refused.message)
+	failure.Code, failure.Message = refused.code, c.credential.redact(refused.message)
 	if failure.Code == "" {
 		failure.Code = codeNone
 	}

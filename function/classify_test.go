@@ -96,8 +96,8 @@ func TestClassify_FailuresOfBothServices(t *testing.T) {
 	for name, c := range failures() {
 		t.Run(name, func(t *testing.T) {
 			for _, wrap := range wraps() {
-				assert.Equal(t, c.want, verdictOf(t, function.ClassifyDBS(c.failure, "Operation", noKey, wrap)))
-				assert.Equal(t, c.want, verdictOf(t, function.ClassifyMNS(c.failure, "mns:SendMessage", noKey, wrap)))
+				assert.Equal(t, c.want, verdictOf(t, function.ClassifyDBS(c.failure, "Operation", someKey, wrap)))
+				assert.Equal(t, c.want, verdictOf(t, function.ClassifyMNS(c.failure, "mns:SendMessage", someKey, wrap)))
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestClassifyDBS_Codes(t *testing.T) {
 		"InvalidJobId":                {400, permanent, false},
 		"IdempotentParameterMismatch": {400, permanent, false},
 	}.check(t, function.DBSCodes(), func(f function.Failure) error {
-		return function.ClassifyDBS(f, "Operation", noKey, bare)
+		return function.ClassifyDBS(f, "Operation", someKey, bare)
 	})
 }
 
@@ -205,20 +205,20 @@ func TestClassifyMNS_Codes(t *testing.T) {
 		"MalformedXML":       {400, permanent, false},
 		"InvalidQueryString": {400, permanent, false},
 	}.check(t, function.MNSCodes(), func(f function.Failure) error {
-		return function.ClassifyMNS(f, "mns:SendMessage", noKey, bare)
+		return function.ClassifyMNS(f, "mns:SendMessage", someKey, bare)
 	})
 
 	// Codes of operations that the function does not call have no row.
 	for _, code := range []string{"MessageNotExist", "QueueAlreadyExist", "ReceiptHandleError"} {
-		err := function.ClassifyMNS(function.Failure{Status: 400, Code: code}, "mns:SendMessage", noKey, bare)
+		err := function.ClassifyMNS(function.Failure{Status: 400, Code: code}, "mns:SendMessage", someKey, bare)
 		assert.Equal(t, verdict{transient, false, true, code}, verdictOf(t, err))
 	}
 }
 
 func TestClassify_HintsNameWhatToDo(t *testing.T) {
 	type failure = function.Failure
-	dbs := func(operation string, f failure) error { return function.ClassifyDBS(f, operation, noKey, bare) }
-	mns := func(action string, f failure) error { return function.ClassifyMNS(f, action, noKey, bare) }
+	dbs := func(operation string, f failure) error { return function.ClassifyDBS(f, operation, someKey, bare) }
+	mns := func(action string, f failure) error { return function.ClassifyMNS(f, action, someKey, bare) }
 	for name, c := range map[string]struct {
 		err  error
 		says string
@@ -285,16 +285,16 @@ func TestClassify_ReadsTheWaitHintOfAThrottledAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			failure := function.Failure{Status: 400, Code: c.code, Header: c.header}
-			assert.Equal(t, c.want, classified(t, function.ClassifyDBS(failure, "Operation", noKey, bare)).RetryAfter)
+			assert.Equal(t, c.want, classified(t, function.ClassifyDBS(failure, "Operation", someKey, bare)).RetryAfter)
 		})
 	}
 	failure := function.Failure{Status: 429, Code: "TooManyRequests", Header: http.Header{"Retry-After": {"3"}}}
-	got := classified(t, function.ClassifyMNS(failure, "mns:SendMessage", noKey, bare))
+	got := classified(t, function.ClassifyMNS(failure, "mns:SendMessage", someKey, bare))
 	assert.Equal(t, 3*time.Second, got.RetryAfter)
 }
 
 func TestClassify_HidesSecrets(t *testing.T) {
-	key := function.NewAccessKey("id", "hush-secret", "hush-token")
+	key := function.NewCredential("id", "hush-secret", "hush-token")
 	for name, quoting := range map[string]string{
 		"the string to sign":  "server string to sign is: POST\nx-acs-security-token:hush-token\nhush-secret",
 		"the secret":          "hush-secret",

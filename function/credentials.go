@@ -4,25 +4,39 @@ import (
 	"context"
 	"strings"
 
-	"increment-backup-download/handler/cloud"
-
+	"github.com/aliyun/credentials-go/credentials"
 	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
+
+	"increment-backup-download/handler/cloud"
 )
 
-// accessKey is a set of credentials. It is held by pointer: package fmt, which does
-// not call the methods of an unexported field, prints no more of that than an
-// address.
-type accessKey struct{ id, secret, token string }
+// credential is the method GetCredential of a [credentials.Credential]; nil if there is
+// none. A Credential itself, and the model that it returns, print their secrets
+// (CredentialModel.String in credentials-go v1.4.14). A function prints as an address,
+// so everything that holds one may be printed. The model lives only in the call that
+// signs with it.
+type credential func() (*credentials.CredentialModel, error)
 
-// String keeps the secret and the token out of what prints the key itself.
-func (k accessKey) String() string { return "accessKey(***)" }
+// newCredential returns a credential of type sts, or access_key if there is no token.
+// It returns nil if the ID or the secret is missing: credentials-go would take that
+// from the environment of the process, and mix two identities (static_sts.go and
+// static_ak.go of v1.4.14).
+func newCredential(id, secret, token string) credential {
+	if id == "" || secret == "" {
+		return nil
+	}
+	config := new(credentials.Config).SetType("access_key").SetAccessKeyId(id).SetAccessKeySecret(secret)
+	if token != "" {
+		config.SetType("sts").SetSecurityToken(token)
+	}
+	given, err := credentials.NewCredential(config)
+	if err != nil {
+		return nil // only if a part is missing
+	}
+	return given.GetCredential
+}
 
-// GoString does so for %#v.
-func (k accessKey) GoString() string { return k.String() }
-
-func (k *accessKey) complete() bool { return k != nil && k.id != "" && k.secret != "" }
-
-type accessKeyInContext struct{}
+type credentialInContext struct{}
 
 // invocationOf returns the request ID of an invocation, and its context with its
 // credentials. They are read once, here: the runtime SDK's FromContext writes to
@@ -33,37 +47,40 @@ func invocationOf(ctx context.Context) (invocation context.Context, requestID st
 		return ctx, ""
 	}
 	given := fc.Credentials
-	key := &accessKey{id: given.AccessKeyId, secret: given.AccessKeySecret, token: given.SecurityToken}
-	return context.WithValue(ctx, accessKeyInContext{}, key), fc.RequestID
+	own := newCredential(given.AccessKeyId, given.AccessKeySecret, given.SecurityToken)
+	return context.WithValue(ctx, credentialInContext{}, own), fc.RequestID
 }
 
-// accessKeyOf returns the credentials of the invocation that ctx belongs to, or
-// those of the environment if Function Compute gave it none. Those of the invocation
-// are fresh each time; those of the environment are as old as the instance. The default
-// chain of credentials-go (v1.4.14) is not used: it blocks on the network, and races.
-func accessKeyOf(ctx context.Context, fallback *accessKey) (*accessKey, error) {
-	if key, ok := ctx.Value(accessKeyInContext{}).(*accessKey); ok && key.complete() {
-		return key, nil
+// credentialOf returns the credential of the invocation that ctx belongs to, or that
+// of the environment if Function Compute gave it none. That of the invocation is fresh
+// each time; that of the environment is as old as the instance. The default chain of
+// credentials-go (v1.4.14) is not used: it blocks on the network, and races.
+func credentialOf(ctx context.Context, fallback credential) (credential, error) {
+	if own, _ := ctx.Value(credentialInContext{}).(credential); own != nil {
+		return own, nil
 	}
-	if fallback.complete() {
+	if fallback != nil {
 		return fallback, nil
 	}
 	return nil, &cloud.Error{
 		Kind:    cloud.OperatorFault,
 		Service: "Function Compute",
 		Code:    "NoCredentials",
-		Message: "the invocation came without credentials: give the function a role (s.yaml: role)",
+		Message: "the invocation came without credentials",
+		Fix:     "give the function a role (s.yaml: role)",
 	}
 }
 
 // redact withholds a message that quotes the credentials or the signed request, as
 // services do when they refuse a signature, or a link to a backup, which is
 // signed too.
-func (k *accessKey) redact(message string) string {
-	for _, telling := range []string{
-		k.secret, k.token, "ignature=", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-",
-	} {
-		if telling != "" && strings.Contains(message, telling) {
+func (c credential) redact(message string) string {
+	telling := []string{"ignature=", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-"}
+	if key, err := c(); err == nil {
+		telling = append(telling, *key.AccessKeySecret, *key.SecurityToken)
+	}
+	for _, text := range telling {
+		if text != "" && strings.Contains(message, text) {
 			return "(the message quotes the signed request and is withheld)"
 		}
 	}

@@ -1,8 +1,13 @@
 package function_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -49,20 +54,22 @@ func TestCredentials_EachInvocationSignsWithItsOwn(t *testing.T) {
 }
 
 func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
-	fallback := function.NewAccessKey("env", "s", "t")
-	key := standin.Key{ID: "ctx", Secret: "s", Token: "t"}
-	got, err := function.AccessKeyOf(invocation(t, key), fallback)
+	fallback := function.NewCredential("env", "s", "t")
+	got, err := function.CredentialOf(invocation(t, standin.Key{ID: "ctx", Secret: "s", Token: "t"}), fallback)
 	require.NoError(t, err)
-	assert.Equal(t, function.NewAccessKey("ctx", "s", "t"), got)
+	assert.Equal(t, []string{"sts", "ctx", "s", "t"}, parts(t, got))
+	got, err = function.CredentialOf(invocation(t, standin.Key{ID: "ctx", Secret: "s"}), fallback)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"access_key", "ctx", "s", ""}, parts(t, got))
 	for name, ctx := range map[string]context.Context{
 		"no context": t.Context(),
 		"none in it": invocation(t, standin.Key{}),
-		"half in it": invocation(t, standin.Key{ID: "ctx"}),
+		"half in it": invocation(t, standin.Key{ID: "ctx", Token: "t"}),
 	} {
-		got, err := function.AccessKeyOf(ctx, fallback)
+		got, err := function.CredentialOf(ctx, fallback)
 		require.NoError(t, err, name)
-		assert.Equal(t, fallback, got, name)
-		_, err = function.AccessKeyOf(ctx, noKey)
+		assert.Equal(t, []string{"sts", "env", "s", "t"}, parts(t, got), name)
+		_, err = function.CredentialOf(ctx, noKey)
 		assert.Equal(t, cloud.OperatorFault, classified(t, err).Kind, name)
 	}
 	_, err = function.NewDBS("http://127.0.0.1:1", 1, noKey).CreateTask(t.Context(), example)
@@ -72,4 +79,47 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 	_, err = queue.Depth(t.Context())
 	assert.Equal(t, "NoCredentials", classified(t, err).Code)
 	assert.Equal(t, "NoCredentials", classified(t, queue.TrySend(t.Context())).Code)
+}
+
+// parts returns the type of a credential, and what it signs with.
+func parts(t *testing.T, key function.Credential) []string {
+	t.Helper()
+	model, err := key()
+	require.NoError(t, err)
+	return []string{*model.Type, *model.AccessKeyId, *model.AccessKeySecret, *model.SecurityToken}
+}
+
+// What is missing of a key does not come from the environment of the process.
+func TestCredentials_AreNeverOfTwoIdentities(t *testing.T) {
+	t.Setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "other")
+	t.Setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "other")
+	t.Setenv("ALIBABA_CLOUD_SECURITY_TOKEN", "other")
+	assert.Nil(t, function.NewCredential("", "secret", "token"))
+	assert.Nil(t, function.NewCredential("id", "", "token"))
+	assert.Equal(t, []string{"access_key", "id", "secret", ""}, parts(t, function.NewCredential("id", "secret", "")))
+}
+
+func TestCredentials_NothingThatHoldsThemPrintsThem(t *testing.T) {
+	key := standin.Key{ID: "hush-id", Secret: "hush-secret", Token: "hush-token"}
+	credential := function.NewCredential(key.ID, key.Secret, key.Token)
+	hidden := func(t *testing.T, text string) {
+		t.Helper()
+		assert.NotContains(t, text, "hush")
+		assert.NotContains(t, text, hex.EncodeToString([]byte("hush")))
+	}
+	for name, holder := range function.Holders(invocation(t, key), credential) {
+		t.Run(name, func(t *testing.T) {
+			for _, value := range []any{holder, []any{holder}, map[string]any{"x": holder}, struct{ x any }{holder}} {
+				for _, verb := range "vTtbcdoOqxXUeEfFgGsp" {
+					for _, flag := range []string{"", "+", "#", " "} {
+						hidden(t, strings.ToLower(fmt.Sprintf("%"+flag+string(verb), value)))
+					}
+				}
+				var log bytes.Buffer
+				slog.New(slog.NewTextHandler(&log, nil)).Info("text", "value", value)
+				slog.New(slog.NewJSONHandler(&log, nil)).Info("json", "value", value)
+				hidden(t, log.String())
+			}
+		})
+	}
 }

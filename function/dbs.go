@@ -28,7 +28,7 @@ const dbsWriteBuffer = 4 << 10
 type dbsClient struct {
 	endpoint *url.URL
 	http     *http.Transport
-	fallback *accessKey
+	fallback credential
 }
 
 var (
@@ -66,13 +66,17 @@ func (c *dbsClient) Try(ctx context.Context, operation, plan string) error {
 func (c *dbsClient) call(
 	ctx context.Context, operation string, read func(dbsAnswer) error, parameters ...parameter,
 ) error {
-	key, err := accessKeyOf(ctx, c.fallback)
+	own, err := credentialOf(ctx, c.fallback)
 	if err != nil {
 		return err
 	}
 	attempt := call{
 		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
-		rules: dbsRules, denied: dbsDenied, key: key, started: time.Now(),
+		rules: dbsRules, denied: dbsDenied, credential: own, started: time.Now(),
+	}
+	key, err := own()
+	if err != nil {
+		return attempt.classify(err)
 	}
 	query := canonicalQuery(parameters...)
 	target := &url.URL{Scheme: c.endpoint.Scheme, Host: c.endpoint.Host, Path: "/", RawQuery: query}

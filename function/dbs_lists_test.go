@@ -68,7 +68,7 @@ func TestLists_AskForAPage(t *testing.T) {
 			}))
 			require.NoError(t, err)
 			defer server.Close()
-			require.NoError(t, c.ask(function.NewDBS(server.URL, 1, function.NewAccessKey("id", "secret", ""))))
+			require.NoError(t, c.ask(function.NewDBS(server.URL, 1, function.NewCredential("id", "secret", ""))))
 			assert.Equal(t, c.want, got)
 		})
 	}
@@ -335,7 +335,7 @@ func BenchmarkDownloadTasks(b *testing.B) {
 	}))
 	require.NoError(b, err)
 	defer server.Close()
-	lister := function.NewDBS(server.URL, 1, function.NewAccessKey("id", "secret", ""))
+	lister := function.NewDBS(server.URL, 1, function.NewCredential("id", "secret", ""))
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -239,7 +239,7 @@ func BenchmarkCreateTask(b *testing.B) {
 		_, _ = io.WriteString(w, `{"RequestId":"D6E068C3","Success":true,"BackupSetDownloadTaskId":"1jydacm"}`)
 	}))
 	defer server.Close()
-	tasks := function.NewDBS(server.URL, 4, function.NewAccessKey("id", "secret", "token"))
+	tasks := function.NewDBS(server.URL, 4, function.NewCredential("id", "secret", "token"))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := tasks.CreateTask(b.Context(), example); err != nil {

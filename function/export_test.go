@@ -17,9 +17,9 @@ import (
 
 // What the tests of package function_test see of the adapters.
 
-type AccessKey = accessKey
+type Credential = credential
 
-func NewAccessKey(id, secret, token string) *AccessKey { return &accessKey{id, secret, token} }
+func NewCredential(id, secret, token string) Credential { return newCredential(id, secret, token) }
 
 // DBS is the adapter of DBS, with all its ports.
 type DBS interface {
@@ -28,22 +28,23 @@ type DBS interface {
 	check.DBS
 }
 
-func NewDBS(endpoint string, connections int, fallback *AccessKey) DBS {
+func NewDBS(endpoint string, connections int, fallback Credential) DBS {
 	return &dbsClient{endpoint: mustParse(endpoint), http: newTransport(connections, dbsWriteBuffer), fallback: fallback}
 }
 
-func NewQueue(endpoint, name string, fallback *AccessKey) handler.Queue {
+func NewQueue(endpoint, name string, fallback Credential) handler.Queue {
 	return &mnsQueue{
 		endpoint: mustParse(endpoint), name: name, http: newTransport(mnsConnections, mnsWriteBuffer), fallback: fallback,
 	}
 }
 
-func mustParse(endpoint string) *url.URL {
-	u, err := url.Parse(endpoint)
+func mustParse(endpoint string) *url.URL { return must(url.Parse(endpoint)) }
+
+func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return u
+	return value
 }
 
 // Failure is what may go wrong with a call: an error that is no answer, or an answer.
@@ -68,16 +69,16 @@ func (f Failure) err() error {
 
 // ClassifyDBS classifies a failure, and what wrap makes of it, as one of the given
 // operation.
-func ClassifyDBS(f Failure, operation string, key *AccessKey, wrap func(error) error) error {
+func ClassifyDBS(f Failure, operation string, key Credential, wrap func(error) error) error {
 	c := call{service: "DBS", setting: "DBS_ENDPOINT", host: "dbs.example.com", action: "dbs:" + operation,
-		rules: dbsRules, denied: dbsDenied, key: key, started: time.Now()}
+		rules: dbsRules, denied: dbsDenied, credential: key, started: time.Now()}
 	return c.classify(wrap(f.err()))
 }
 
 // ClassifyMNS does so for a request to a queue named results.
-func ClassifyMNS(f Failure, action string, key *AccessKey, wrap func(error) error) error {
+func ClassifyMNS(f Failure, action string, key Credential, wrap func(error) error) error {
 	c := call{service: "MNS", setting: "MNS_ENDPOINT", host: "mns.example.com", action: action, queue: "results",
-		rules: mnsRules, denied: mnsDenied, key: key, started: time.Now()}
+		rules: mnsRules, denied: mnsDenied, credential: key, started: time.Now()}
 	return c.classify(wrap(f.err()))
 }
 
@@ -123,17 +124,17 @@ func readAs[T any](status int, body []byte, read func(dbsAnswer) (T, error)) (T,
 			return value, nil
 		}
 	}
-	return none, ClassifyDBS(Failure{Err: err}, "Operation", &accessKey{}, pass)
+	return none, ClassifyDBS(Failure{Err: err}, "Operation", newCredential("id", "secret", ""), pass)
 }
 
 // SignACS3 signs POST /?query, for a given date and nonce.
-func SignACS3(host, action, query string, key *AccessKey, date, nonce string) http.Header {
-	return signACS3(host, action, dbsVersion, query, key, moment{date: date, nonce: nonce})
+func SignACS3(host, action, query string, key Credential, date, nonce string) http.Header {
+	return signACS3(host, action, dbsVersion, query, must(key()), moment{date: date, nonce: nonce})
 }
 
 // NewHeader signs POST /?query as of now.
-func NewHeader(host, action, query string, key *AccessKey) http.Header {
-	return signACS3(host, action, dbsVersion, query, key, newMoment())
+func NewHeader(host, action, query string, key Credential) http.Header {
+	return signACS3(host, action, dbsVersion, query, must(key()), newMoment())
 }
 
 // CanonicalQuery returns the query of names and values, one after the other.
@@ -158,8 +159,23 @@ func InvocationOf(ctx context.Context) context.Context {
 	return invocation
 }
 
-func AccessKeyOf(ctx context.Context, fallback *AccessKey) (*AccessKey, error) {
-	return accessKeyOf(ctx, fallback)
+func CredentialOf(ctx context.Context, fallback Credential) (Credential, error) {
+	return credentialOf(ctx, fallback)
+}
+
+// Holders returns a value of each type that holds credentials, or holds one that does.
+func Holders(ctx context.Context, key Credential) map[string]any {
+	settings := settings{dbsEndpoint: mustParse("https://dbs"), mnsEndpoint: mustParse("https://mns"), fallback: key}
+	dbs := &dbsClient{endpoint: settings.dbsEndpoint, fallback: key}
+	queue := &mnsQueue{endpoint: settings.mnsEndpoint, fallback: key}
+	attempt := &call{host: "h", rules: dbsRules, credential: key}
+	request := &mnsCall{ctx: ctx, endpoint: settings.mnsEndpoint, attempt: attempt}
+	return map[string]any{
+		"credential": key, "settings": settings, "*settings": &settings, "dbsClient": *dbs, "*dbsClient": dbs,
+		"mnsQueue": *queue, "*mnsQueue": queue, "call": *attempt, "*call": attempt, "mnsCall": *request,
+		"*mnsCall": request, "context": ctx,
+		"handler": assemble(settings, slog.New(slog.DiscardHandler)),
+	}
 }
 
 func FitInstance(megabytes int) { fitInstance(megabytes) }

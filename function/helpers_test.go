@@ -58,7 +58,10 @@ func invocation(t testing.TB, key standin.Key) context.Context {
 	}}))
 }
 
-var noKey = function.NewAccessKey("", "", "")
+var (
+	noKey   function.Credential
+	someKey = function.NewCredential("id", "secret", "token")
+)
 
 var example = events.Request{BackupSetID: "t4yh0g0g0001", BackupSetName: "mysql-bin.000054", BackupSetDataFormat: "SQL",
 	ClientToken: "token ~1/+&="}

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	mns "github.com/aliyun/aliyun-mns-go-sdk"
+	"github.com/aliyun/credentials-go/credentials"
 	"github.com/valyala/fasthttp"
 
 	"increment-backup-download/handler"
@@ -47,7 +48,7 @@ type mnsQueue struct {
 	endpoint *url.URL
 	name     string
 	http     *http.Transport
-	fallback *accessKey
+	fallback credential
 }
 
 var _ handler.Queue = (*mnsQueue)(nil)
@@ -140,13 +141,13 @@ func (q *mnsQueue) Depth(ctx context.Context) (depth int, err error) {
 // call lets the SDK make one attempt over a client of ours. Its error is
 // classified.
 func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) error) (err error) {
-	key, err := accessKeyOf(ctx, q.fallback)
+	own, err := credentialOf(ctx, q.fallback)
 	if err != nil {
 		return err
 	}
 	attempt := call{
 		service: "MNS", setting: "MNS_ENDPOINT", host: q.endpoint.Host, action: action, queue: q.name,
-		rules: mnsRules, denied: mnsDenied, key: key, started: time.Now(),
+		rules: mnsRules, denied: mnsDenied, credential: own, started: time.Now(),
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -184,9 +185,13 @@ func (c *mnsCall) Send(
 	if err != nil {
 		return nil, err
 	}
+	key, err := c.attempt.credential()
+	if err != nil {
+		return nil, err
+	}
 	target := *c.endpoint
 	target.Path += "/" + resource
-	header := signMNS(string(method), resource, body, c.attempt.key, time.Now())
+	header := signMNS(string(method), resource, body, key, time.Now())
 	request := newRequest(c.ctx, string(method), &target, header)
 	if body != nil {
 		setBody(request, body)
@@ -226,24 +231,24 @@ func mnsRefusal(got answer, root string) *refusal {
 // signMNS returns the signed headers of a request. The endpoint's path is not part
 // of the resource that is signed, as in the SDK (Send in client.go, v1.0.11). See
 // https://help.aliyun.com/document_detail/27487.html
-func signMNS(method, resource string, body []byte, key *accessKey, now time.Time) http.Header {
+func signMNS(method, resource string, body []byte, key *credentials.CredentialModel, now time.Time) http.Header {
 	const contentType = "application/xml"
 	sum := md5.Sum(body)
 	// The base64 of the digest's hex text, as the SDK sends it (Send in client.go,
 	// v1.0.11); other clients send that of the digest itself.
 	digest := base64.StdEncoding.EncodeToString(hex.AppendEncode(make([]byte, 0, 2*md5.Size), sum[:]))
 	date := now.UTC().Format(http.TimeFormat)
-	signature := mnsSignature(method, digest, contentType, date, mnsVersion, "/"+resource, key.secret)
+	signature := mnsSignature(method, digest, contentType, date, mnsVersion, "/"+resource, *key.AccessKeySecret)
 	header := http.Header{
 		"Content-Type":  {contentType},
 		"Content-Md5":   {digest},
 		"Date":          {date},
 		"X-Mns-Version": {mnsVersion},
 		"User-Agent":    {userAgent},
-		"Authorization": {"MNS " + key.id + ":" + signature},
+		"Authorization": {"MNS " + *key.AccessKeyId + ":" + signature},
 	}
-	if key.token != "" {
-		header["Security-Token"] = []string{key.token}
+	if *key.SecurityToken != "" {
+		header["Security-Token"] = []string{*key.SecurityToken}
 	}
 	return header
 }

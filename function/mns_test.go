@@ -322,7 +322,7 @@ func BenchmarkSend(b *testing.B) {
 		_, _ = io.WriteString(w, answer)
 	}))
 	defer server.Close()
-	queue := function.NewQueue(server.URL, "results", function.NewAccessKey("id", "secret", "token"))
+	queue := function.NewQueue(server.URL, "results", function.NewCredential("id", "secret", "token"))
 	bodies := slices.Repeat([]string{strings.Repeat(`{"specversion":"1.0"}`, 30)}, 16)
 	b.ReportAllocs()
 	for b.Loop() {

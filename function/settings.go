@@ -29,8 +29,8 @@ type settings struct {
 	sourceQueue          string
 	lookbackHours        int
 	logLevel             slog.Level
-	memoryMB             int // of the instance; 0 if unknown
-	fallback             *accessKey
+	memoryMB             int        // of the instance; 0 if unknown
+	fallback             credential // of the environment; nil if it has none
 }
 
 // Bounds and defaults of the settings.
@@ -72,11 +72,8 @@ func readSettings(getenv func(string) string) (settings, error) {
 			[]string{string(events.EncodingRaw), string(events.EncodingBase64)})),
 		backupPlanIDs: r.backupPlanIDs("BACKUP_PLAN_IDS"),
 		lookbackHours: r.number("LOOKBACK_HOURS", discovery.DefaultLookbackHours, 1, events.MaxLookbackHours),
-		fallback: &accessKey{
-			id:     getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"),
-			secret: getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
-			token:  getenv("ALIBABA_CLOUD_SECURITY_TOKEN"),
-		},
+		fallback: newCredential(getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"), getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
+			getenv("ALIBABA_CLOUD_SECURITY_TOKEN")),
 	}
 	if s.resultQueue != "" && s.resultQueue == s.deadLetterQueue {
 		r.wrong("DEAD_LETTER_QUEUE is %q, the same as RESULT_QUEUE: name two different queues", s.deadLetterQueue)
