@@ -6,7 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
-	"slices"
+	"net/url"
 	"strings"
 	"time"
 
@@ -89,36 +89,15 @@ func appendAll(to []byte, parts ...string) []byte {
 	return to
 }
 
-// parameter is a request parameter; one without a value is not sent.
-type parameter struct{ name, value string }
-
-// canonicalQuery returns parameters sorted by name, percent-encoded by RFC 3986:
-// the form that is signed, and sent.
-func canonicalQuery(parameters ...parameter) string {
-	slices.SortFunc(parameters, func(a, b parameter) int { return strings.Compare(a.name, b.name) })
-	query := make([]byte, 0, 256)
-	for _, p := range parameters {
-		if p.value == "" {
-			continue
-		}
-		if len(query) > 0 {
-			query = append(query, '&')
-		}
-		query = append(append(query, p.name...), '=')
-		query = appendEscaped(query, p.value)
-	}
-	return string(query)
-}
-
-func appendEscaped(to []byte, value string) []byte {
-	const digits = "0123456789ABCDEF"
-	for i := range len(value) {
-		switch c := value[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == '~':
-			to = append(to, c)
-		default:
-			to = append(to, '%', digits[c>>4], digits[c&15])
+// canonicalQuery returns parameters sorted by name and percent-encoded by RFC 3986: the
+// form that is signed, and sent. A parameter without a value is not sent. A space is
+// %20, unlike in the query of a form.
+func canonicalQuery(parameters map[string]string) string {
+	query := make(url.Values, len(parameters))
+	for name, value := range parameters {
+		if value != "" {
+			query.Set(name, value)
 		}
 	}
-	return to
+	return strings.ReplaceAll(query.Encode(), "+", "%20")
 }

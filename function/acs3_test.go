@@ -121,16 +121,6 @@ func accepted(t *rapid.T, query, address string, header http.Header) {
 	}
 }
 
-func TestNewHeader_NeverUsesANonceTwice(t *testing.T) {
-	seen := map[string]bool{}
-	for range 1000 {
-		nonce := function.NewHeader("h", "a", "", someKey).Get("X-Acs-Signature-Nonce")
-		assert.Len(t, nonce, 32)
-		assert.False(t, seen[nonce])
-		seen[nonce] = true
-	}
-}
-
 func TestCanonicalQuery_IsSortedAndDecodesToItsValues(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := rapid.String().Draw(t, "a"), rapid.String().Draw(t, "b")

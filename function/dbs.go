@@ -42,12 +42,12 @@ func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (han
 	err := c.call(ctx, "CreateIncrementBackupSetDownload", func(got dbsAnswer) (err error) {
 		task, err = got.task()
 		return err
-	},
-		parameter{"BackupSetDataFormat", request.BackupSetDataFormat},
-		parameter{"BackupSetId", request.BackupSetID},
-		parameter{"BackupSetName", request.BackupSetName},
-		parameter{"ClientToken", request.ClientToken},
-	)
+	}, map[string]string{
+		"BackupSetDataFormat": request.BackupSetDataFormat,
+		"BackupSetId":         request.BackupSetID,
+		"BackupSetName":       request.BackupSetName,
+		"ClientToken":         request.ClientToken,
+	})
 	return task, err
 }
 
@@ -58,13 +58,13 @@ func (c *dbsClient) Try(ctx context.Context, operation, plan string) error {
 			return &got.refused
 		}
 		return nil
-	}, parameter{"BackupPlanId", plan})
+	}, map[string]string{"BackupPlanId": plan})
 }
 
 // call makes one attempt at an operation, and hands the answer to read, if it is
 // one of DBS. Its error is classified, and so is that of read.
 func (c *dbsClient) call(
-	ctx context.Context, operation string, read func(dbsAnswer) error, parameters ...parameter,
+	ctx context.Context, operation string, read func(dbsAnswer) error, parameters map[string]string,
 ) error {
 	own, err := credentialOf(ctx, c.fallback)
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *dbsClient) call(
 	if err != nil {
 		return attempt.classify(err)
 	}
-	query := canonicalQuery(parameters...)
+	query := canonicalQuery(parameters)
 	target := &url.URL{Scheme: c.endpoint.Scheme, Host: c.endpoint.Host, Path: "/", RawQuery: query}
 	header := signACS3(target.Host, operation, dbsVersion, query, key, newMoment())
 	got, err := exchange(c.http, newRequest(ctx, http.MethodPost, target, header))

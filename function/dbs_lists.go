@@ -19,13 +19,13 @@ func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQue
 	err := c.call(ctx, "DescribeIncrementBackupList", func(got dbsAnswer) (err error) {
 		page.Sets, page.Totals, err = rows(got, "IncrementBackupFile", backupSet)
 		return err
-	},
-		parameter{"BackupPlanId", query.BackupPlanID},
-		parameter{"EndTimestamp", ms(query.End)},
-		parameter{"PageNum", strconv.Itoa(query.PageNum)},
-		parameter{"PageSize", strconv.Itoa(discovery.ListPageSize)},
-		parameter{"StartTimestamp", ms(query.Start)},
-	)
+	}, map[string]string{
+		"BackupPlanId":   query.BackupPlanID,
+		"EndTimestamp":   ms(query.End),
+		"PageNum":        strconv.Itoa(query.PageNum),
+		"PageSize":       strconv.Itoa(discovery.ListPageSize),
+		"StartTimestamp": ms(query.Start),
+	})
 	if err != nil {
 		return discovery.BackupSetPage{}, err
 	}
@@ -42,11 +42,11 @@ func (c *dbsClient) DownloadTasks(
 	err := c.call(ctx, "DescribeBackupSetDownloadTaskList", func(got dbsAnswer) (err error) {
 		page.Tasks, page.Totals, err = rows(got, "BackupSetDownloadTaskDetail", downloadTask)
 		return err
-	},
-		parameter{"BackupPlanId", backupPlanID},
-		parameter{"PageNum", strconv.Itoa(pageNum)},
-		parameter{"PageSize", strconv.Itoa(discovery.ListPageSize)},
-	)
+	}, map[string]string{
+		"BackupPlanId": backupPlanID,
+		"PageNum":      strconv.Itoa(pageNum),
+		"PageSize":     strconv.Itoa(discovery.ListPageSize),
+	})
 	if err != nil {
 		return discovery.DownloadTaskPage{}, err
 	}

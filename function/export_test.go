@@ -139,11 +139,11 @@ func NewHeader(host, action, query string, key Credential) http.Header {
 
 // CanonicalQuery returns the query of names and values, one after the other.
 func CanonicalQuery(namesAndValues ...string) string {
-	var all []parameter
+	all := map[string]string{}
 	for i := 0; i < len(namesAndValues); i += 2 {
-		all = append(all, parameter{namesAndValues[i], namesAndValues[i+1]})
+		all[namesAndValues[i]] = namesAndValues[i+1]
 	}
-	return canonicalQuery(all...)
+	return canonicalQuery(all)
 }
 
 func MNSBody(message any) ([]byte, error) { return mnsBody(message) }
