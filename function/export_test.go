@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"time"
 
-	mns "github.com/aliyun/aliyun-mns-go-sdk"
-
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/check"
 	"increment-backup-download/handler/discovery"
@@ -145,10 +143,6 @@ func CanonicalQuery(namesAndValues ...string) string {
 	}
 	return canonicalQuery(all)
 }
-
-func MNSBody(message any) ([]byte, error) { return mnsBody(message) }
-
-func MNSBatchAnswer(answer string) ([]mns.BatchMessageSendEntry, bool) { return mnsBatchAnswer(answer) }
 
 func SignMNS(method, digest, contentType, date, resource, secret string) string {
 	return mnsSignature(method, digest, contentType, date, mnsVersion, resource, secret)

@@ -1,7 +1,6 @@
 package function
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
@@ -65,7 +64,12 @@ func (q *mnsQueue) Send(ctx context.Context, messages []outbox.Message) []error 
 }
 
 // Size returns how many bytes a body takes in a message.
-func (q *mnsQueue) Size(body string) int { return len(xmlText(body)) }
+func (q *mnsQueue) Size(body string) int {
+	if !isXMLText(body) {
+		return base64.StdEncoding.EncodedLen(len(body))
+	}
+	return len(body)
+}
 
 // TrySend makes one BatchSendMessage request, as Send does and with the permission
 // that Send needs, of a message with a priority that MNS refuses.
@@ -87,12 +91,9 @@ const sendAction = "mns:SendMessage and mns:BatchSendMessage"
 func (q *mnsQueue) send(ctx context.Context, messages []mns.MessageSendRequest) []error {
 	answers := make([]error, len(messages))
 	err := q.call(ctx, sendAction, func(client *mnsCall) error {
-		// A queue object holds a rate monitor that goroutines race for (qps_monitor.go
-		// of the SDK, v1.0.11); one for each request costs next to nothing.
+		// A queue object for each request: goroutines race for its rate monitor
+		// (qps_monitor.go of the SDK, v1.0.11).
 		response, err := mns.NewMNSQueue(q.name, client).BatchSendMessage(messages...)
-		if client.entries != nil {
-			response.Messages = client.entries
-		}
 		if len(response.Messages) != len(messages) {
 			if err == nil {
 				// An empty answer with a good status comes without an error: batchOpDecoder
@@ -173,7 +174,6 @@ type mnsCall struct {
 	http     *http.Transport
 	attempt  *call
 	got      answer
-	entries  []mns.BatchMessageSendEntry // read already
 }
 
 // Send implements the SDK's client. Its errors reach the caller of the SDK as they
@@ -181,9 +181,12 @@ type mnsCall struct {
 func (c *mnsCall) Send(
 	method mns.Method, _ map[string]string, message any, resource string,
 ) (*fasthttp.Response, error) {
-	body, err := mnsBody(message)
-	if err != nil {
-		return nil, err
+	var body []byte // none of a GET
+	if message != nil {
+		var err error
+		if body, err = xml.Marshal(message); err != nil {
+			return nil, err
+		}
 	}
 	key, err := c.attempt.credential()
 	if err != nil {
@@ -200,13 +203,9 @@ func (c *mnsCall) Send(
 		return nil, err
 	}
 	if !c.got.ok() {
-		// If some of a batch are refused, the SDK reads which.
-		if root := xmlRoot(c.got.body); root != "Messages" {
-			return nil, mnsRefusal(c.got, root)
+		if err := mnsRefusal(c.got); err != nil {
+			return nil, err
 		}
-	} else if entries, ok := mnsBatchAnswer(string(c.got.body)); ok {
-		c.entries = entries
-		return nil, nil // the SDK takes it for an answer that has nothing to read (send in utils.go, v1.0.11)
 	}
 	response := &fasthttp.Response{}
 	response.SetStatusCode(c.got.status)
@@ -214,14 +213,22 @@ func (c *mnsCall) Send(
 	return response, nil
 }
 
-// mnsRefusal reads an error document of MNS, in any namespace.
-func mnsRefusal(got answer, root string) *refusal {
+// mnsRefusal reads an error document of MNS, in any namespace. It returns nil for the
+// answer about a batch of which some messages are refused: the SDK reads which. Its
+// decoder for anything else reads a reader that is spent (batchOpDecoder.DecodeError in
+// decoder.go, v1.0.11).
+func mnsRefusal(got answer) error {
 	var document struct {
+		XMLName   xml.Name
 		Code      string
 		Message   string
 		RequestID string `xml:"RequestId"`
 	}
-	if root != "Error" || xml.Unmarshal(got.body, &document) != nil || document.Code == "" {
+	err := xml.Unmarshal(got.body, &document)
+	switch root := document.XMLName.Local; {
+	case root == "Messages":
+		return nil
+	case root != "Error" || err != nil || document.Code == "":
 		return foreign(got, "")
 	}
 	return &refusal{status: got.status, code: document.Code, message: document.Message,
@@ -260,30 +267,21 @@ func mnsSignature(method, digest, contentType, date, version, resource, secret s
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// xmlRoot returns the name of a document's root element, or "" if there is none.
-func xmlRoot(document []byte) string {
-	decoder := xml.NewDecoder(bytes.NewReader(document))
-	for {
-		token, err := decoder.Token()
-		if err != nil {
-			return ""
-		}
-		if start, ok := token.(xml.StartElement); ok {
-			return start.Name.Local
-		}
-	}
-}
-
-// xmlText returns a body that arrives as it is. XML cannot carry some characters,
-// and the encoder would silently replace them. A body that has any goes in base64,
-// which keeps every byte.
+// xmlText returns a body as it goes into a message: as it is, or in base64, which keeps
+// every byte, if XML cannot carry it.
 func xmlText(body string) string {
-	if !utf8.ValidString(body) || strings.ContainsFunc(body, func(c rune) bool {
-		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == '\ufffe' || c == '\uffff'
-	}) {
+	if !isXMLText(body) {
 		return base64.StdEncoding.EncodeToString([]byte(body))
 	}
 	return body
+}
+
+// isXMLText reports whether XML can carry a body. Other characters would silently be
+// replaced by the encoder. See https://www.w3.org/TR/xml/#charsets
+func isXMLText(body string) bool {
+	return utf8.ValidString(body) && !strings.ContainsFunc(body, func(c rune) bool {
+		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == '\ufffe' || c == '\uffff'
+	})
 }
 
 // mnsDenied is what a refused permission needs.

@@ -2,7 +2,6 @@ package function_test
 
 import (
 	"encoding/base64"
-	"encoding/xml"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +13,6 @@ import (
 	mnssdk "github.com/aliyun/aliyun-mns-go-sdk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"increment-backup-download/function"
 	"increment-backup-download/handler"
@@ -37,8 +35,12 @@ func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 	assert.Equal(t, bodies, got)
 	assert.Equal(t, 1, s.mns.Requests("results"))
 
+	for _, m := range bodies {
+		assert.Equal(t, len(m), s.queue.Size(m))
+	}
 	t.Run("and in base64 what XML cannot carry", func(t *testing.T) {
 		for _, body := range []string{"\x01 binary", "\xff binary", "\ufffe", "\uffff"} {
+			assert.Equal(t, base64.StdEncoding.EncodedLen(len(body)), s.queue.Size(body))
 			require.NoError(t, s.queue.Send(invocation(t, s.key), messages(body))[0])
 			messages := s.mns.Messages("results")
 			decoded, err := base64.StdEncoding.DecodeString(messages[len(messages)-1].Body)
@@ -196,73 +198,6 @@ func TestQueue_DepthCountsWhatTheQueueHolds(t *testing.T) {
 			if c.status == http.StatusForbidden {
 				assert.Contains(t, got.Message, "mns:GetQueueAttributes")
 			}
-		})
-	}
-}
-
-// The adapter writes by hand what the SDK makes of its own types by reflection.
-func TestMNSBody_IsTheXMLOfTheSDK(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var batch mnssdk.BatchMessageSendRequest
-		for _, body := range rapid.SliceOfN(rapid.String(), 0, 16).Draw(t, "bodies") {
-			batch.Messages = append(batch.Messages, mnssdk.MessageSendRequest{
-				MessageBody:  body + rapid.SampledFrom([]string{"", "<&>\"'\t\r\n", "\x00\xff\ufffe", "]]>"}).Draw(t, "more"),
-				DelaySeconds: rapid.Int64().Draw(t, "delay"),
-				Priority:     rapid.Int64().Draw(t, "priority"),
-			})
-		}
-		want, err := xml.Marshal(batch)
-		require.NoError(t, err)
-		got, err := function.MNSBody(batch)
-		require.NoError(t, err)
-		require.Equal(t, string(want), string(got))
-	})
-}
-
-// What is read by hand is what the SDK's types read.
-func FuzzMNSBatchAnswer(f *testing.F) {
-	const entry = "<Message>\n  <MessageBodyMD5>MD5</MessageBodyMD5><MessageId>ID</MessageId></Message>"
-	for _, answer := range []string{
-		`<?xml version="1.0" ?><Messages xmlns="http://mns.aliyuncs.com/doc/v1">` + entry + entry + `</Messages>`,
-		`<?xml version="1.0" encoding="UTF-8"?>` + "\n<Messages>" + entry + "</Messages>\n",
-		`<Messages xmlns="x"><Message><ErrorCode>e</ErrorCode><ErrorMessage>m</ErrorMessage></Message></Messages>`,
-		`<Messages><Message><MessageId>&#34;<![CDATA[x]]></MessageId></Message></Messages><Messages/>`,
-	} {
-		f.Add(answer)
-	}
-	f.Fuzz(func(t *testing.T, answer string) {
-		entries, ok := function.MNSBatchAnswer(answer)
-		if !ok {
-			return
-		}
-		var want mnssdk.BatchMessageSendResponse
-		require.NoError(t, xml.Unmarshal([]byte(answer), &want))
-		for i := range want.Messages {
-			want.Messages[i].XMLName = xml.Name{}
-		}
-		require.Equal(t, want.Messages, entries)
-	})
-}
-
-func TestMNSBatchAnswer_ReadsTheUsualFormsItself(t *testing.T) {
-	const entry = `<Message><MessageBodyMD5>MD5</MessageBodyMD5><MessageId>ID</MessageId></Message>`
-	for name, c := range map[string]struct {
-		answer  string
-		entries int
-	}{
-		"the service's": {`<?xml version="1.0" ?><Messages xmlns="http://mns.aliyuncs.com/doc/v1">` +
-			entry + entry + `</Messages>`, 2},
-		"with an encoding":  {`<?xml version="1.0" encoding="utf-8"?>` + "\n<Messages>\n" + entry + "\n</Messages>\n", 1},
-		"not errors":        {`<Messages><Message><ErrorCode>e</ErrorCode></Message></Messages>`, 0},
-		"not what is cut":   {`<Messages>` + entry, 0},
-		"not a second root": {`<Messages>` + entry + `</Messages><Messages></Messages>`, 0},
-		"not entities":      {`<Messages><Message><MessageId>&amp;</MessageId></Message></Messages>`, 0},
-		"not a page":        {`<html></html>`, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			entries, ok := function.MNSBatchAnswer(c.answer)
-			assert.Equal(t, c.entries > 0, ok)
-			assert.Len(t, entries, c.entries)
 		})
 	}
 }
