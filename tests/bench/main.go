@@ -43,7 +43,8 @@ Flags:
 
 Steps:
 %s
-Exit status: 0, also if a figure misses its goal or a run fails: the tables say so. 1 if something could not be measured; 2 for a wrong flag.
+Exit status: 0, also if a figure misses its goal or an invocation is killed or late: the tables
+say so. 1 if something could not be measured; 2 for a wrong flag.
 `
 
 type options struct {
@@ -121,6 +122,8 @@ func (b *bench) steps() []step {
 		{"one", "one event, median and 99th percentile", b.one},
 		{"tls", "the first batch over TLS, and one after idle connections were closed", b.secureBatches},
 		{"peak", "peak memory of large and of small payloads", b.memory},
+		{"limit-memory", "the payloads and faults that want the most memory, in 128 MB", b.memoryLimits},
+		{"limit-time", "10,000 events on 0.05 vCPU with short timeouts", b.deadlines},
 		{"growth", "one batch, by its size", b.growth},
 		{"concurrency", "one batch, by CONCURRENCY", b.concurrency},
 		{"discovery-history", "one discovery run, by the tasks ever made", b.history},

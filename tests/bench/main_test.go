@@ -41,8 +41,8 @@ func TestRun_ChecksItsFlagsBeforeItMeasures(t *testing.T) {
 
 func TestRun_TakesTheStepsWhoseNameContainsTheWord(t *testing.T) {
 	for word, steps := range map[string][]string{
-		"TLS":       {"tls"},
-		"discovery": {"discovery-history", "discovery-sets", "discovery-plans"},
+		"TLS":   {"tls"},
+		"limit": {"limit-memory", "limit-time"},
 	} {
 		var taken []string
 		for _, s := range (&bench{options: options{run: word}}).steps() {
@@ -85,6 +85,7 @@ func TestReport_HasOneNumberACell(t *testing.T) {
 		Machine:     "2 cores",
 		Growth:      []batch{{Events: 10_000, WholeCores: 12_900.4, Ideal: 12_500}},
 		Concurrency: []batch{{Events: 640, Concurrency: 16, WholeCores: 845, Ideal: 800}},
+		Limits:      []limit{{Case: "a bad byte", Timeout: 60, Ended: killed, Seconds: 9.4}},
 		Discovery:   []discoveryRun{{Case: "250 plans", On: onDeployed, Ended: answered, ListCalls: 1234, Seconds: 120.5, Ideal: 12.5, PeakMB: 30.25}},
 		Notes:       []string{"Nothing was measured there."},
 	}
@@ -95,6 +96,7 @@ func TestReport_HasOneNumberACell(t *testing.T) {
 		"slow, ms | 30 | ideal | 10 | 3 | 1.35 missed",
 		"10,000 | 12,900 | | 12,500",
 		"16 | 640 | 845 | 800",
+		"a bad byte | 60 | killed | 9.40 |",
 		"250 plans | answered | 1,234 | 120 | 12.5 | 30.2",
 	}
 	columns := regexp.MustCompile(` *[|│] *`)

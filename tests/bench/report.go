@@ -57,6 +57,7 @@ type document struct {
 	Figures     []figure       `json:"figures,omitempty"`
 	Growth      []batch        `json:"growth,omitempty"`
 	Concurrency []batch        `json:"concurrency,omitempty"`
+	Limits      []limit        `json:"limits,omitempty"`
 	Discovery   []discoveryRun `json:"discovery,omitempty"`
 	Notes       []string       `json:"notes,omitempty"`
 }
@@ -115,7 +116,11 @@ func (d *document) sections() []section {
 	for _, p := range d.Concurrency {
 		concurrency.table.AppendRow(table.Row{p.Concurrency, p.Events, number(p.WholeCores), number(p.Ideal)})
 	}
-	all = append(all, growth, concurrency)
+	limits := newSection("The hardest invocations, on "+onDeployed, "case", "timeout, s", "ended", "after, s", "peak, MB")
+	for _, l := range d.Limits {
+		limits.table.AppendRow(table.Row{l.Case, number(l.Timeout), l.Ended, number(l.Seconds), number(l.PeakMB)})
+	}
+	all = append(all, growth, concurrency, limits)
 	for _, on := range []string{onWholeCores, onDeployed} {
 		s := newSection("One discovery run, on "+on, "case", "ended", "list calls", "took, s", "DBS alone, s", "peak, MB")
 		for _, r := range d.Discovery {
