@@ -167,7 +167,11 @@ func (b *bench) cpuOf(executable string, settings map[string]string) func() (flo
 			return 0, err
 		}
 		for range batches {
-			if _, err := d.handle(b.ctx, size, event{}); err != nil {
+			_, err := d.handle(b.ctx, size, event{})
+			if err == nil {
+				err = d.followUp(b)
+			}
+			if err != nil {
 				d.close()
 				return 0, err
 			}

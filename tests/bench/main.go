@@ -119,6 +119,7 @@ func (b *bench) steps() []step {
 		{"batch", "1,000 events", b.thousand},
 		{"small-batch", "1,000 events on 0.05 vCPU", b.thousandDeployed},
 		{"cpu", "CPU time an event", b.cpu},
+		{"follow", "CPU time an event whose task is followed", b.following},
 		{"one", "one event, median and 99th percentile", b.one},
 		{"tls", "the first batch over TLS, and one after idle connections were closed", b.secureBatches},
 		{"peak", "peak memory of large and of small payloads", b.memory},
