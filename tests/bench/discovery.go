@@ -120,6 +120,12 @@ func (b *bench) history() error {
 	return nil
 }
 
+// lookbackCase is a plan with so many sets in the default lookback.
+func lookbackCase(sets int) discoveryCase {
+	return discoveryCase{name: number(float64(sets)) + " sets in the lookback", plans: 1, sets: sets, tasks: sets - withoutTask,
+		spacing: 69 * time.Hour / time.Duration(sets), lookback: 72, delay: dbsDelay}
+}
+
 // lookback takes a run over one plan, by how many sets it has in the lookback.
 func (b *bench) lookback() error {
 	sets := []int{1000, 10_000, 100_000}
@@ -127,13 +133,11 @@ func (b *bench) lookback() error {
 		sets = sets[:1]
 	}
 	for _, n := range sets {
-		c := discoveryCase{name: number(float64(n)) + " sets in the lookback", plans: 1, sets: n, tasks: n - withoutTask,
-			spacing: 69 * time.Hour / time.Duration(n), lookback: 72, delay: dbsDelay}
 		rounds := 3
 		if n == 100_000 {
 			rounds = 1
 		}
-		if err := b.discovered(c, rounds, n == 100_000); err != nil {
+		if err := b.discovered(lookbackCase(n), rounds, n == 100_000); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,15 @@ type limit struct {
 	Ended   string  `json:"ended"`
 	Seconds float64 `json:"seconds"`
 	PeakMB  float64 `json:"peakMB,omitempty"`
+}
+
+// worsen takes the outcome of one more round, if it is worse than those before.
+func (l *limit) worsen(o outcome, peakMB float64) {
+	rank := func(ended string) int { return slices.Index([]string{answered, late, killed}, ended) }
+	if rank(o.ended) > rank(l.Ended) || o.ended == l.Ended && o.seconds > l.Seconds {
+		l.Ended, l.Seconds = o.ended, o.seconds
+	}
+	l.PeakMB = max(l.PeakMB, peakMB)
 }
 
 // limitCase is one row: the payload, the timeout and what goes wrong meanwhile.
@@ -88,10 +98,7 @@ func (b *bench) limits(cases []limitCase, rounds int) error {
 			if err != nil {
 				return err
 			}
-			if row.Ended == "" || row.Ended == answered && o.ended != answered || row.Ended == o.ended && o.seconds > row.Seconds {
-				row.Ended, row.Seconds = o.ended, o.seconds
-			}
-			row.PeakMB = max(row.PeakMB, peak)
+			row.worsen(o, peak)
 		}
 		b.doc.Limits = append(b.doc.Limits, row)
 	}

@@ -6,12 +6,17 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/tests/harness"
+	"increment-backup-download/tests/standin/dbs"
 )
 
 func TestRun_ChecksItsFlagsBeforeItMeasures(t *testing.T) {
@@ -113,6 +118,35 @@ func TestReport_HasOneNumberACell(t *testing.T) {
 		}
 		assert.Contains(t, out.String(), "Nothing was measured there.", name)
 	}
+}
+
+func TestLimit_KeepsTheWorstRound(t *testing.T) {
+	for name, c := range map[string]struct {
+		rounds []outcome
+		want   limit
+	}{
+		"the slowest answer":         {[]outcome{{ended: answered, seconds: 2}, {ended: answered, seconds: 3}, {ended: answered, seconds: 1}}, limit{Ended: answered, Seconds: 3}},
+		"late, not answered":         {[]outcome{{ended: answered, seconds: 2.9}, {ended: late, seconds: 3}, {ended: answered, seconds: 2.8}}, limit{Ended: late, Seconds: 3}},
+		"killed, however soon":       {[]outcome{{ended: late, seconds: 3}, {ended: killed, seconds: 1}, {ended: late, seconds: 3}}, limit{Ended: killed, Seconds: 1}},
+		"the latest of those killed": {[]outcome{{ended: killed, seconds: 2}, {ended: killed, seconds: 1}}, limit{Ended: killed, Seconds: 2}},
+	} {
+		var row limit
+		for _, o := range c.rounds {
+			row.worsen(o, 0)
+		}
+		assert.Equal(t, c.want, row, name)
+	}
+}
+
+func TestDiscoveryCase_HasAllItsSetsInTheLookback(t *testing.T) {
+	const sets = 100_000
+	cloud := &harness.Cloud{DBS: dbs.New(nil, nil)}
+	c := lookbackCase(sets)
+	c.fill(cloud)
+	tasks := cloud.DBS.ListedTasks(c.planIDs()[0])
+	require.Len(t, tasks, sets-withoutTask)
+	assert.Less(t, time.Since(tasks[0].Created), time.Duration(c.lookback)*time.Hour)
+	assert.True(t, slices.IsSortedFunc(tasks, func(a, b dbs.ListedTask) int { return a.Created.Compare(b.Created) }), "from the oldest to the newest")
 }
 
 func TestReport_LeavesOutTablesWithoutRows(t *testing.T) {
