@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -66,9 +68,11 @@ type trigger struct {
 	Qualifier     string
 	TriggerConfig struct {
 		// Of a timer.
+		Enable         bool
 		CronExpression string `yaml:"cronExpression"`
 		Payload        string
 		// Of an event stream.
+		TriggerEnable       bool  `yaml:"triggerEnable"`
 		AsyncInvocationType *bool `yaml:"asyncInvocationType"`
 		EventSourceConfig   struct {
 			EventSourceParameters struct {
@@ -284,6 +288,35 @@ func TestDeployment_FollowsItsVars(t *testing.T) {
 	_, settings, found := strings.Cut(text, "resources:\n  resources:")
 	require.True(t, found)
 	assert.NotRegexp(t, `cn-hangzhou|increment-backup-|\b\d{16}\b|LTAI`, settings, "a name that does not follow the vars, or an account")
+}
+
+// Each change of the guide is one line of s.yaml, and changes what it says.
+func TestDeployment_TheGuideChangesIt(t *testing.T) {
+	content, err := os.ReadFile("../s.yaml")
+	require.NoError(t, err)
+	before := string(content)
+	effects := map[string]func(deployment) any{
+		"backupPlanIds": func(d deployment) any { return d.Resources.Function.Props.EnvironmentVariables["BACKUP_PLAN_IDS"] },
+		"lookbackHours": func(d deployment) any { return d.Resources.Function.Props.EnvironmentVariables["LOOKBACK_HOURS"] },
+		"concurrency":   func(d deployment) any { return d.Resources.Function.Props.EnvironmentVariables["CONCURRENCY"] },
+		"cronExpression": func(d deployment) any {
+			return strings.TrimPrefix(d.timer(t).TriggerConfig.CronExpression, "@every ")
+		},
+		"enable":        func(d deployment) any { return fmt.Sprint(d.timer(t).TriggerConfig.Enable) },
+		"triggerEnable": func(d deployment) any { return fmt.Sprint(d.stream(t).TriggerConfig.TriggerEnable) },
+	}
+	changes := regexp.MustCompile("(?m)^\\| [^|]+ \\| `([^`]+)` → `([^`]+)`").FindAllStringSubmatch(readPage(t, "docs/operations.md"), -1)
+	require.NotEmpty(t, changes)
+	for _, change := range changes {
+		t.Run(change[2], func(t *testing.T) {
+			require.Equal(t, 1, strings.Count(before, " "+change[1]+"\n"))
+			name, value, _ := strings.Cut(change[2], ": ")
+			require.Contains(t, effects, name)
+			changed := parseDeployment(t, strings.Replace(before, " "+change[1]+"\n", " "+change[2]+"\n", 1))
+			assert.Equal(t, strings.TrimPrefix(strings.Trim(value, "'"), "@every "), effects[name](changed))
+			assert.Empty(t, tryStart(t, changed.Resources.Function.Props.EnvironmentVariables))
+		})
+	}
 }
 
 // The pre-deploy action is run as it stands, in a copy of the folder.
