@@ -1,16 +1,16 @@
 package function
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"net/http"
 	"net/url"
-	"strconv"
+	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"increment-backup-download/events"
-	"increment-backup-download/events/rawjson"
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/check"
 	"increment-backup-download/handler/cloud"
@@ -38,37 +38,35 @@ var (
 
 // CreateTask makes one call of CreateIncrementBackupSetDownload.
 func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (handler.Task, error) {
-	var task handler.Task
-	err := c.call(ctx, "CreateIncrementBackupSetDownload", func(got dbsAnswer) (err error) {
-		task, err = got.task()
-		return err
-	}, map[string]string{
+	return callDBS(ctx, c, "CreateIncrementBackupSetDownload", map[string]string{
 		"BackupSetDataFormat": request.BackupSetDataFormat,
 		"BackupSetId":         request.BackupSetID,
 		"BackupSetName":       request.BackupSetName,
 		"ClientToken":         request.ClientToken,
-	})
-	return task, err
+	}, readTask)
 }
 
 // Try makes one call of an operation that has no effect.
 func (c *dbsClient) Try(ctx context.Context, operation, plan string) error {
-	return c.call(ctx, operation, func(got dbsAnswer) error {
-		if !got.success {
-			return &got.refused
+	_, err := callDBS(ctx, c, operation, map[string]string{"BackupPlanId": plan}, func(got answer) (none struct{}, err error) {
+		var reply envelope
+		if _, err = readDBS(got, &reply, &reply); err == nil && !reply.succeeded() {
+			err = &reply.refused
 		}
-		return nil
-	}, map[string]string{"BackupPlanId": plan})
+		return none, err
+	})
+	return err
 }
 
-// call makes one attempt at an operation, and hands the answer to read, if it is
-// one of DBS. Its error is classified, and so is that of read.
-func (c *dbsClient) call(
-	ctx context.Context, operation string, read func(dbsAnswer) error, parameters map[string]string,
-) error {
+// callDBS makes one attempt at an operation, and returns what read makes of the answer.
+// Its error is classified, that of read too.
+func callDBS[T any](
+	ctx context.Context, c *dbsClient, operation string, parameters map[string]string, read func(answer) (T, error),
+) (T, error) {
+	var none T
 	own, err := credentialOf(ctx, c.fallback)
 	if err != nil {
-		return err
+		return none, err
 	}
 	attempt := call{
 		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
@@ -76,93 +74,81 @@ func (c *dbsClient) call(
 	}
 	key, err := own()
 	if err != nil {
-		return attempt.classify(err)
+		return none, attempt.classify(err)
 	}
 	query := canonicalQuery(parameters)
 	target := &url.URL{Scheme: c.endpoint.Scheme, Host: c.endpoint.Host, Path: "/", RawQuery: query}
 	header := signACS3(target.Host, operation, dbsVersion, query, key, newMoment())
 	got, err := exchange(c.http, newRequest(ctx, http.MethodPost, target, header))
-	if err == nil {
-		var envelope dbsAnswer
-		if envelope, err = readDBSAnswer(got); err == nil {
-			err = read(envelope)
-		}
-	}
 	if err != nil {
-		return attempt.classify(err)
+		return none, attempt.classify(err)
 	}
-	return nil
+	value, err := read(got)
+	if err != nil {
+		return none, attempt.classify(err)
+	}
+	return value, nil
 }
 
-// dbsAnswer is the envelope of DBS, and of the API gateway in front of it.
-type dbsAnswer struct {
-	answer
-	success     bool
-	refused     refusal
-	taskID      string
-	pages, rows int // TotalPages, TotalElements; -1: not given, or no number
-	items       []byte
+// envelope is what every answer of DBS has, and of the API gateway in front of it.
+type envelope struct {
+	Success             text
+	RequestID           text `json:"RequestId"`
+	HTTPStatusCode      text `json:"HttpStatusCode"`
+	ErrCode, ErrMessage text
+	Code, Message       text // the gateway's, in place of ErrCode and ErrMessage
+
+	refused refusal // what the answer says if it is a refusal
 }
 
-// readDBSAnswer reads an answer: its error is a *refusal unless the status is 2xx
-// and the body an object.
-func readDBSAnswer(got answer) (dbsAnswer, error) {
-	body := bytes.TrimSpace(got.body)
-	if len(body) == 0 || body[0] != '{' || !rawjson.Valid(body) || !got.ok() && got.status < 400 {
-		return dbsAnswer{}, foreign(got, "")
+func (e *envelope) succeeded() bool { return strings.EqualFold(string(e.Success), "true") }
+
+// readDBS reads an answer into a reply that embeds, or is, the given envelope. Its
+// error is a *refusal unless the status is 2xx and the body an object. If a member of
+// reply has another form, only the envelope counts.
+func readDBS(got answer, reply any, head *envelope) (complete bool, err error) {
+	if jsontext.Value(got.body).Kind() != '{' || !got.ok() && got.status < 400 {
+		return false, foreign(got, "")
 	}
-	read := dbsAnswer{answer: got, pages: -1, rows: -1}
-	refused := refusal{status: got.status, header: got.header}
-	var code, message string // the gateway's, beside DBS's ErrCode and ErrMessage
-	for name, value := range rawjson.Members(body) {
-		switch string(name) {
-		case "Success":
-			read.success = truth(value)
-		case "BackupSetDownloadTaskId":
-			read.taskID = text(value)
-		case "RequestId":
-			refused.requestID = text(value)
-		case "HttpStatusCode":
-			if status, ok := count(value); ok && got.ok() && status >= 300 && status <= 599 {
-				refused.status = status
-			}
-		case "ErrCode":
-			refused.code = text(value)
-		case "ErrMessage":
-			refused.message = text(value)
-		case "Code":
-			code = text(value)
-		case "Message":
-			message = text(value)
-		case "TotalPages":
-			read.pages = countOr(value, -1)
-		case "TotalElements":
-			read.rows = countOr(value, -1)
-		case "Items":
-			read.items = value
-		}
+	complete = readJSON(got.body, reply) == nil
+	if !complete && readJSON(got.body, head) != nil {
+		return false, foreign(got, "")
 	}
-	refused.code, refused.message = cmp.Or(refused.code, code), cmp.Or(refused.message, message)
-	read.refused = refused
+	head.refused = refusal{
+		status: got.status, header: got.header, requestID: string(head.RequestID),
+		code: string(cmp.Or(head.ErrCode, head.Code)), message: string(cmp.Or(head.ErrMessage, head.Message)),
+	}
 	if !got.ok() {
-		return dbsAnswer{}, &refused
+		return false, &head.refused
 	}
-	return read, nil
+	if status, ok := head.HTTPStatusCode.count(); ok && status >= 300 && status <= 599 {
+		head.refused.status = status
+	}
+	return complete, nil
 }
 
-// task reads the answer of CreateIncrementBackupSetDownload. The task exists if
+// readTask reads the answer of CreateIncrementBackupSetDownload. The task exists if
 // Success is true and there is a task ID. An ErrCode beside them means nothing: the
 // official sample has one.
-func (a dbsAnswer) task() (handler.Task, error) {
-	switch {
-	case len(a.taskID) > events.MaxAnswerID:
-		return handler.Task{}, foreign(a.answer, "")
-	case a.success && a.taskID != "":
-		return handler.Task{ID: a.taskID, RequestID: a.refused.requestID}, nil
-	case a.success:
-		a.refused.code, a.refused.message = codeNoTaskID, "DBS answered with success and without a BackupSetDownloadTaskId"
+func readTask(got answer) (handler.Task, error) {
+	var reply struct {
+		envelope
+		BackupSetDownloadTaskID text `json:"BackupSetDownloadTaskId"`
 	}
-	return handler.Task{}, &a.refused
+	if _, err := readDBS(got, &reply, &reply.envelope); err != nil {
+		return handler.Task{}, err
+	}
+	id := string(reply.BackupSetDownloadTaskID)
+	switch {
+	case len(id) > events.MaxAnswerID:
+		return handler.Task{}, foreign(got, "")
+	case reply.succeeded() && id != "":
+		return handler.Task{ID: id, RequestID: reply.refused.requestID}, nil
+	case reply.succeeded():
+		reply.refused.code = codeNoTaskID
+		reply.refused.message = "DBS answered with success and without a BackupSetDownloadTaskId"
+	}
+	return handler.Task{}, &reply.refused
 }
 
 // dbsDenied is what a refused permission needs.
@@ -209,12 +195,3 @@ func dbsRules() []rule {
 		{code: "InvalidJobId*", kind: cloud.Permanent},
 	}
 }
-
-func countOr(value []byte, otherwise int) int {
-	if n, ok := count(value); ok {
-		return n
-	}
-	return otherwise
-}
-
-func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
-	"increment-backup-download/events/rawjson"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"increment-backup-download/handler/discovery"
 )
 
@@ -15,21 +18,13 @@ var _ discovery.Lister = (*dbsClient)(nil)
 //
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist
 func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.BackupSetPage, error) {
-	var page discovery.BackupSetPage
-	err := c.call(ctx, "DescribeIncrementBackupList", func(got dbsAnswer) (err error) {
-		page.Sets, page.Totals, err = rows(got, "IncrementBackupFile", backupSet)
-		return err
-	}, map[string]string{
+	return callDBS(ctx, c, "DescribeIncrementBackupList", map[string]string{
 		"BackupPlanId":   query.BackupPlanID,
 		"EndTimestamp":   ms(query.End),
 		"PageNum":        strconv.Itoa(query.PageNum),
 		"PageSize":       strconv.Itoa(discovery.ListPageSize),
 		"StartTimestamp": ms(query.Start),
-	})
-	if err != nil {
-		return discovery.BackupSetPage{}, err
-	}
-	return page, nil
+	}, readBackupSets)
 }
 
 // DownloadTasks makes one call of DescribeBackupSetDownloadTaskList.
@@ -38,110 +33,149 @@ func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQue
 func (c *dbsClient) DownloadTasks(
 	ctx context.Context, backupPlanID string, pageNum int,
 ) (discovery.DownloadTaskPage, error) {
-	var page discovery.DownloadTaskPage
-	err := c.call(ctx, "DescribeBackupSetDownloadTaskList", func(got dbsAnswer) (err error) {
-		page.Tasks, page.Totals, err = rows(got, "BackupSetDownloadTaskDetail", downloadTask)
-		return err
-	}, map[string]string{
+	return callDBS(ctx, c, "DescribeBackupSetDownloadTaskList", map[string]string{
 		"BackupPlanId": backupPlanID,
 		"PageNum":      strconv.Itoa(pageNum),
 		"PageSize":     strconv.Itoa(discovery.ListPageSize),
-	})
-	if err != nil {
-		return discovery.DownloadTaskPage{}, err
-	}
-	return page, nil
+	}, readDownloadTasks)
 }
 
-// rows reads the rows of a page and the totals. Items is an object that holds the
-// array under name; some pages of the documentation print the array itself. Without
-// rows, Items may be absent, null or empty. Whatever else is no list, lest half a
-// list is taken for a whole one.
-func rows[T any](got dbsAnswer, name string, row func([]byte) T) ([]T, discovery.Totals, error) {
-	var none discovery.Totals
+func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+func readBackupSets(got answer) (page discovery.BackupSetPage, err error) {
+	page.Sets, page.Totals, err = readRows(got, "IncrementBackupFile", backupSet.read)
+	return page, err
+}
+
+func readDownloadTasks(got answer) (page discovery.DownloadTaskPage, err error) {
+	page.Tasks, page.Totals, err = readRows(got, "BackupSetDownloadTaskDetail", downloadTask.read)
+	return page, err
+}
+
+// readRows reads the rows of a page and the totals. Anything but a list is an error,
+// so that a partial list never passes for a complete one.
+func readRows[Row, T any](got answer, name string, read func(Row) T) ([]T, discovery.Totals, error) {
+	var (
+		none  discovery.Totals
+		reply struct {
+			envelope
+			TotalPages, TotalElements text
+			Items                     items[Row]
+		}
+	)
 	notAList := func(why string) error {
-		return foreign(got.answer, "the answer of DBS is not a list: "+why)
+		return foreign(got, "the answer of DBS is not a list: "+why)
 	}
+	reply.Items = items[Row]{name: name, found: true}
+	complete, err := readDBS(got, &reply, &reply.envelope)
+	if err != nil {
+		return nil, none, err
+	}
+	pages, hasPages := reply.TotalPages.count()
+	elements, hasElements := reply.TotalElements.count()
 	switch {
-	case !got.success && got.refused.code != "":
-		return nil, none, &got.refused
-	case !got.success:
+	case !reply.succeeded() && reply.refused.code != "":
+		return nil, none, &reply.refused
+	case !reply.succeeded():
 		return nil, none, notAList("Success is not true")
-	case got.pages < 0 || got.rows < 0:
+	case !complete:
+		return nil, none, notAList("Items has another form")
+	case !hasPages || !hasElements:
 		return nil, none, notAList("TotalPages or TotalElements is missing or no number")
+	case !reply.Items.found:
+		return nil, none, notAList("Items has no " + name)
 	}
-
-	array := got.items
-	if len(array) > 0 && array[0] == '{' {
-		empty := true
-		array = nil
-		for member, value := range rawjson.Members(got.items) {
-			empty = false
-			if string(member) == name {
-				array = value
-			}
+	list := make([]T, len(reply.Items.rows))
+	for i, row := range reply.Items.rows {
+		if row == nil {
+			return nil, none, notAList(fmt.Sprintf("row %d is null", i))
 		}
-		if !empty && array == nil {
-			return nil, none, notAList("Items has no " + name)
-		}
+		list[i] = read(*row)
 	}
-	totals := discovery.Totals{Pages: got.pages, Elements: got.rows}
-	if array == nil || string(array) == "null" {
-		return nil, totals, nil
-	}
-	if array[0] != '[' {
-		return nil, none, notAList(name + " is no array")
-	}
-	list := make([]T, 0, discovery.ListPageSize)
-	for element := range rawjson.Elements(array) {
-		if element[0] != '{' {
-			return nil, none, notAList(fmt.Sprintf("row %d is no object", len(list)))
-		}
-		list = append(list, row(element))
-	}
-	return list, totals, nil
+	return list, discovery.Totals{Pages: pages, Elements: elements}, nil
 }
 
-// backupSet reads an item of DescribeIncrementBackupList.
-func backupSet(item []byte) discovery.BackupSet {
-	set := discovery.BackupSet{Item: withoutURLs(make([]byte, 0, len(item)), item)}
-	for name, value := range rawjson.Members(item) {
-		switch string(name) {
-		case "BackupSetJobId":
-			set.BackupSetJobID = text(value)
-		case "BackupSetId":
-			set.BackupSetID = text(value)
-		case "BackupStatus":
-			set.BackupStatus = text(value)
-		case "StartTime":
-			set.StartTime = millis(value)
-		case "EndTime":
-			set.EndTime = millis(value)
-		case "BackupSetExpiredTime":
-			set.ExpiredTime = millis(value)
-		}
-	}
-	return set
+// items is the member Items of a page: an object that has the array of rows under a
+// name. Some pages of the documentation print the array itself. Without rows, Items may
+// be absent, null or empty. A row that is null is nil.
+type items[Row any] struct {
+	name  string // of the array
+	rows  []*Row
+	found bool // the array is there, or nothing is
 }
 
-// downloadTask reads an item of DescribeBackupSetDownloadTaskList.
-func downloadTask(item []byte) discovery.DownloadTask {
-	var task discovery.DownloadTask
-	for name, value := range rawjson.Members(item) {
-		switch string(name) {
-		case "BackupSetDownloadTaskId":
-			task.ID = text(value)
-		case "BackupSetId":
-			task.BackupSetID = text(value)
-		case "BackupSetCode":
-			task.BackupSetCode = text(value)
-		case "BackupSetJobType":
-			task.JobType = text(value)
-		case "BackupSetDownloadStatus":
-			task.Status = text(value)
-		case "BackupSetDownloadCreateTime":
-			task.CreateTime = millis(value)
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom].
+func (i *items[Row]) UnmarshalJSONFrom(from *jsontext.Decoder) error {
+	i.rows, i.found = nil, true
+	if from.PeekKind() != '{' {
+		return json.UnmarshalDecode(from, &i.rows)
+	}
+	if _, err := from.ReadToken(); err != nil {
+		return err
+	}
+	i.found = from.PeekKind() == '}'
+	for from.PeekKind() != '}' {
+		name, err := from.ReadToken()
+		if err != nil {
+			return err
+		}
+		if name.String() == i.name {
+			i.found = true
+			err = json.UnmarshalDecode(from, &i.rows)
+		} else {
+			err = from.SkipValue()
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return task
+	_, err := from.ReadToken()
+	return err
+}
+
+// backupSet is a row of DescribeIncrementBackupList.
+type backupSet struct {
+	BackupSetJobID       text `json:"BackupSetJobId"`
+	BackupSetID          text `json:"BackupSetId"`
+	BackupStatus         text
+	StartTime            text
+	EndTime              text
+	BackupSetExpiredTime text
+	BackupSize           text
+	StorageMethod        text
+}
+
+func (s backupSet) read() discovery.BackupSet {
+	return discovery.BackupSet{
+		BackupSetJobID: string(s.BackupSetJobID),
+		BackupSetID:    string(s.BackupSetID),
+		BackupStatus:   string(s.BackupStatus),
+		StartTime:      s.StartTime.time(),
+		EndTime:        s.EndTime.time(),
+		ExpiredTime:    s.BackupSetExpiredTime.time(),
+		Size:           s.BackupSize.number(),
+		StorageMethod:  string(s.StorageMethod),
+	}
+}
+
+// downloadTask is a row of DescribeBackupSetDownloadTaskList. Its download URLs are
+// signed, and so secrets: they are not read.
+type downloadTask struct {
+	BackupSetDownloadTaskID     text `json:"BackupSetDownloadTaskId"`
+	BackupSetID                 text `json:"BackupSetId"`
+	BackupSetCode               text
+	BackupSetJobType            text
+	BackupSetDownloadStatus     text
+	BackupSetDownloadCreateTime text
+}
+
+func (t downloadTask) read() discovery.DownloadTask {
+	return discovery.DownloadTask{
+		ID:            string(t.BackupSetDownloadTaskID),
+		BackupSetID:   string(t.BackupSetID),
+		BackupSetCode: string(t.BackupSetCode),
+		JobType:       string(t.BackupSetJobType),
+		Status:        string(t.BackupSetDownloadStatus),
+		CreateTime:    t.BackupSetDownloadCreateTime.time(),
+	}
 }

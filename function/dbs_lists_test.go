@@ -1,7 +1,6 @@
 package function_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -149,15 +148,11 @@ func TestLists_OfficialSamples(t *testing.T) {
 	sets, err := function.ReadBackupSets(200, testdata(t, "backup-sets.json"))
 	require.NoError(t, err)
 	require.Len(t, sets.Sets, 1)
-	item := sets.Sets[0].Item
 	assert.Equal(t, discovery.BackupSetPage{Totals: discovery.Totals{Pages: 1, Elements: 1}, Sets: []discovery.BackupSet{{
 		BackupSetJobID: "1hv5g9wk4****", BackupSetID: "mysql-bin.00****", BackupStatus: "FILLING",
 		StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC(),
-		ExpiredTime: time.UnixMilli(1711506719000).UTC(), Item: item,
+		ExpiredTime: time.UnixMilli(1711506719000).UTC(), Size: 18535, StorageMethod: "Standard",
 	}}}, sets)
-	assert.JSONEq(t, `{"EndTime":1648434713000,"BackupSetExpiredTime":1711506719000,"StartTime":1648433764000,
-		"StorageMethod":"Standard","BackupSetJobId":"1hv5g9wk4****","BackupSetId":"mysql-bin.00****","BackupStatus":"FILLING",
-		"SourceEndpointIpPort":"172.1XX.103.1:4XXX","BackupSize":18535}`, string(item), "the item is as DBS gave it")
 
 	tasks, err := function.ReadDownloadTasks(200, testdata(t, "download-tasks.json"))
 	require.NoError(t, err)
@@ -179,13 +174,16 @@ func TestLists_WhatIsAList(t *testing.T) {
 		body string
 		want want
 	}{
-		"one row":           {list(`,"Items":{"IncrementBackupFile":[` + row + `]}`), want{1, totals}},
-		"an array itself":   {list(`,"Items":[` + row + `, ` + row + ` ]`), want{2, totals}},
-		"no Items":          {list(``), want{0, totals}},
-		"Items null":        {list(`,"Items":null`), want{0, totals}},
-		"Items empty":       {list(`,"Items":{ }`), want{0, totals}},
-		"the array is null": {list(`,"Items":{"IncrementBackupFile":null}`), want{0, totals}},
-		"the array empty":   {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, totals}},
+		"one row":                {list(`,"Items":{"IncrementBackupFile":[` + row + `]}`), want{1, totals}},
+		"an array itself":        {list(`,"Items":[` + row + `, ` + row + ` ]`), want{2, totals}},
+		"no Items":               {list(``), want{0, totals}},
+		"Items null":             {list(`,"Items":null`), want{0, totals}},
+		"Items empty":            {list(`,"Items":{ }`), want{0, totals}},
+		"the array is null":      {list(`,"Items":{"IncrementBackupFile":null}`), want{0, totals}},
+		"the array empty":        {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, totals}},
+		"beside other members":   {list(`,"Items":{"Page":1,"Tags":["x"],"IncrementBackupFile":[` + row + `]}`), want{1, totals}},
+		"the last of two counts": {list(`,"Items":{"IncrementBackupFile":[` + row + `,` + row + `],"IncrementBackupFile":[{}]}`), want{1, totals}},
+		"the last Items counts":  {list(`,"Items":[{},{}],"Items":[{}]`), want{1, totals}},
 		"all as text": {`{"Success":"true","TotalPages":"0","TotalElements":" 12 ","Items":[]}`,
 			want{0, discovery.Totals{Elements: 12}}},
 	} {
@@ -234,16 +232,12 @@ func TestLists_WhatIsAList(t *testing.T) {
 
 func TestLists_FieldsOfOtherTypesAreReadLoosely(t *testing.T) {
 	page, err := function.ReadBackupSets(200, []byte(`{"Success":true,"TotalPages":1,"TotalElements":3,"Items":[
-		{"BackupSetJobId":17,"BackupSetId":"x","StartTime":"1648433764000","EndTime":1.648434713e12,"BackupSetExpiredTime":0},
+		{"BackupSetJobId":17,"BackupSetId":"x","BackupSize":"18535","StartTime":"1648433764000","EndTime":1.648434713e12,"BackupSetExpiredTime":0},
 		{"BackupSetJobId":null,"BackupSetId":{},"BackupStatus":[],"StartTime":"soon","EndTime":null,"BackupSetExpiredTime":true},
 		{"StartTime":-1,"EndTime":"-1","BackupSetExpiredTime":-1.5e3}]}`))
 	require.NoError(t, err)
-	for i := range page.Sets {
-		assert.True(t, json.Valid(page.Sets[i].Item))
-		page.Sets[i].Item = nil
-	}
 	assert.Equal(t, []discovery.BackupSet{
-		{BackupSetJobID: "17", BackupSetID: "x",
+		{BackupSetJobID: "17", BackupSetID: "x", Size: 18535,
 			StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC()},
 		{}, {},
 	}, page.Sets)
@@ -251,13 +245,6 @@ func TestLists_FieldsOfOtherTypesAreReadLoosely(t *testing.T) {
 
 // Links to backups are signed, and never leave the adapter.
 func TestLists_NoDownloadURLIsKept(t *testing.T) {
-	page, err := function.ReadBackupSets(200, []byte(`{"Success":true,"TotalPages":1,"TotalElements":1,"Items":[{
-		"BackupSetJobId":"j", "BackupSetDownloadInternetUrl":"//hush", "URL":"//hush", "dOWNLOADuRL" : {"a":"//hush"},
-		"BackupSetDownloadIntranetUr\u006c":"//hush", "Nested":[{"Url":"//hush","kept":[1, 2, {}]},[]], "Curly":"kept", "\"":"\"]}"
-	}]}`))
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"BackupSetJobId":"j","Nested":[{"kept":[1,2,{}]},[]],"Curly":"kept","\"":"\"]}"}`, string(page.Sets[0].Item))
-
 	tasks, err := function.ReadDownloadTasks(200, testdata(t, "download-tasks.json"))
 	require.NoError(t, err)
 	assert.NotContains(t, fmt.Sprintf("%+v", tasks), "hush")
@@ -274,54 +261,26 @@ func TestLists_NoDownloadURLIsKept(t *testing.T) {
 	}
 }
 
-// What is read by hand is what encoding/json reads.
+// A partial list never passes for a complete one.
 func FuzzReadBackupSets(f *testing.F) {
 	f.Add(testdata(f, "backup-sets.json"))
 	f.Add([]byte(`{"Success":true,"TotalPages":1,"TotalElements":1,"Items":[{"a":[{}," ] "],"b\u0075rl":1,"c":-1e3},{}]}`))
+	f.Add([]byte(`{"Success":true,"TotalPages":1,"TotalElements":1,"Items":{"IncrementBackupFile":[{},null]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		page, err := function.ReadBackupSets(200, body)
 		if err != nil {
 			require.NotEmpty(t, classified(t, err).Code)
 			return
 		}
-		envelope, ok := decoded(t, body).(map[string]any)
-		require.True(t, ok)
+		var envelope map[string]any
+		require.NoError(t, json.Unmarshal(body, &envelope))
 		rows, _ := envelope["Items"].([]any)
 		if object, ok := envelope["Items"].(map[string]any); ok {
 			rows, _ = object["IncrementBackupFile"].([]any)
 		}
 		require.Len(t, page.Sets, len(rows))
-		for i, set := range page.Sets {
-			require.Equal(t, pruned(rows[i]), decoded(t, set.Item))
-		}
+		require.NotContains(t, rows, nil)
 	})
-}
-
-func decoded(t *testing.T, document []byte) (value any) {
-	t.Helper()
-	decoder := json.NewDecoder(bytes.NewReader(document))
-	decoder.UseNumber() // some numbers fit into no float
-	require.NoError(t, decoder.Decode(&value))
-	return value
-}
-
-// pruned is a value without the members whose names end with "url".
-func pruned(value any) any {
-	switch v := value.(type) {
-	case map[string]any:
-		for name, member := range v {
-			if len(name) >= 3 && strings.EqualFold(name[len(name)-3:], "url") {
-				delete(v, name)
-			} else {
-				v[name] = pruned(member)
-			}
-		}
-	case []any:
-		for i := range v {
-			v[i] = pruned(v[i])
-		}
-	}
-	return value
 }
 
 func BenchmarkDownloadTasks(b *testing.B) {

@@ -150,6 +150,9 @@ func TestReadTask(t *testing.T) {
 			handler.Task{ID: "17"}},
 		"escapes and space": {" {\n\"Success\" : true ,\t\"BackupSetDownload\\u0054askId\":\"\\u0031jy\\\"\"} ",
 			handler.Task{ID: `1jy"`}},
+		"broken characters": {"{\"ErrMessage\":\"\xff\",\"Success\":true,\"BackupSetDownloadTaskId\":\"x\"}", handler.Task{ID: "x"}},
+		"the last of two": {`{"Success":false,"Success":true,"BackupSetDownloadTaskId":"y","BackupSetDownloadTaskId":"x"}`,
+			handler.Task{ID: "x"}},
 		"unknown members": {`{"A":{"Success":false},"B":[1,{"C":"]}"}],"Success":true,"D":-1.5e3,` +
 			`"BackupSetDownloadTaskId":"x","E":null}`, handler.Task{ID: "x"}},
 	} {
@@ -221,7 +224,6 @@ func FuzzReadTask(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		task, err := function.ReadTask(status, body)
 		if err == nil {
-			// What is read by hand is what encoding/json reads.
 			var whole map[string]json.RawMessage
 			require.NoError(t, json.Unmarshal(body, &whole))
 			require.NotEmpty(t, task.ID)

@@ -92,37 +92,25 @@ func codes(rules []rule) (all []string) {
 	return all
 }
 
-// ReadTask reads an answer of CreateIncrementBackupSetDownload; its error is
+// ReadTask, ReadBackupSets and ReadDownloadTasks read an answer of DBS; their errors are
 // classified.
-func ReadTask(status int, body []byte) (handler.Task, error) {
-	return readAs(status, body, dbsAnswer.task)
+func ReadTask(status int, body []byte) (handler.Task, error) { return readAs(status, body, readTask) }
+
+func ReadBackupSets(status int, body []byte) (discovery.BackupSetPage, error) {
+	return readAs(status, body, readBackupSets)
 }
 
-func ReadBackupSets(status int, body []byte) (page discovery.BackupSetPage, err error) {
-	return readAs(status, body, func(got dbsAnswer) (discovery.BackupSetPage, error) {
-		page.Sets, page.Totals, err = rows(got, "IncrementBackupFile", backupSet)
-		return page, err
-	})
+func ReadDownloadTasks(status int, body []byte) (discovery.DownloadTaskPage, error) {
+	return readAs(status, body, readDownloadTasks)
 }
 
-func ReadDownloadTasks(status int, body []byte) (page discovery.DownloadTaskPage, err error) {
-	return readAs(status, body, func(got dbsAnswer) (discovery.DownloadTaskPage, error) {
-		page.Tasks, page.Totals, err = rows(got, "BackupSetDownloadTaskDetail", downloadTask)
-		return page, err
-	})
-}
-
-func readAs[T any](status int, body []byte, read func(dbsAnswer) (T, error)) (T, error) {
-	var none T
-	pass := func(err error) error { return err }
-	got, err := readDBSAnswer(answer{status: status, body: body})
-	if err == nil {
-		var value T
-		if value, err = read(got); err == nil {
-			return value, nil
-		}
+func readAs[T any](status int, body []byte, read func(answer) (T, error)) (T, error) {
+	value, err := read(answer{status: status, body: body})
+	if err != nil {
+		pass := func(err error) error { return err }
+		err = ClassifyDBS(Failure{Err: err}, "Operation", newCredential("id", "secret", ""), pass)
 	}
-	return none, ClassifyDBS(Failure{Err: err}, "Operation", newCredential("id", "secret", ""), pass)
+	return value, err
 }
 
 // SignACS3 signs POST /?query, for a given date and nonce.

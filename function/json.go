@@ -1,100 +1,63 @@
 package function
 
 import (
-	"bytes"
-	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
-	"increment-backup-download/events/rawjson"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The answers of DBS are read without reflection: a page of a list may have
-// 200 KB, and a discovery may read 2,000 of them in an instance of a twentieth of
-// a CPU. All functions take valid JSON, without space around it.
+// readJSON reads an answer of DBS. Repeated names and broken characters are no reason
+// to overlook a task that was created: the last member of a name counts.
+func readJSON(document []byte, into any) error {
+	return json.Unmarshal(document, into, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
 
-// text reads a string, or a number as it is written: a field of another type must
-// not hide that a task was created. Anything else is empty.
-func text(value []byte) string {
-	switch c := value[0]; {
-	case c == '"':
-		return string(rawjson.Unquote(value))
-	case c == '-', '0' <= c && c <= '9':
-		return string(value)
+// text is a string, or a number or boolean as it is written: a field of another type
+// than the documented one must not hide that a task was created. Anything else is empty.
+type text string
+
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom].
+func (t *text) UnmarshalJSONFrom(from *jsontext.Decoder) error {
+	*t = ""
+	switch from.PeekKind() {
+	case '"', '0', 't', 'f':
+		token, err := from.ReadToken()
+		if err == nil {
+			*t = text(token.String())
+		}
+		return err
 	}
-	return ""
+	return from.SkipValue()
 }
 
-// truth reports whether a value is true, which may come as text.
-func truth(value []byte) bool {
-	return string(value) == "true" || strings.EqualFold(text(value), "true")
-}
-
-// count reads a number that is not negative, which may come as text.
-func count(value []byte) (n int, ok bool) {
-	n, err := strconv.Atoi(strings.TrimSpace(text(value)))
+// count reads a number that is not negative.
+func (t text) count() (n int, ok bool) {
+	n, err := strconv.Atoi(strings.TrimSpace(string(t)))
 	return n, err == nil && n >= 0
 }
 
-// millis reads a time in milliseconds since 1970. What is no such number, 0, or less,
-// as some write "never", is the zero time.
-func millis(value []byte) time.Time {
-	number := strings.TrimSpace(text(value))
-	ms, err := strconv.ParseInt(number, 10, 64)
+// number reads a whole number, which may be written as a fraction; 0 if it is none.
+func (t text) number() int64 {
+	written := strings.TrimSpace(string(t))
+	n, err := strconv.ParseInt(written, 10, 64)
 	if err != nil {
-		if f, err := strconv.ParseFloat(number, 64); err == nil && math.Abs(f) < 1<<53 {
-			ms = int64(f)
+		if f, err := strconv.ParseFloat(written, 64); err == nil && math.Abs(f) < 1<<53 {
+			return int64(f)
 		}
+		return 0
 	}
-	if ms <= 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
+	return n
 }
 
-// withoutURLs appends a value to to, less the members of objects, at any depth,
-// whose names end with "Url" in any case: links to backups, signed, are secrets.
-func withoutURLs(to, value []byte) []byte {
-	switch value[0] {
-	case '{':
-		to = append(to, '{')
-		first := true
-		for name, member := range rawjson.Members(value) {
-			if len(name) >= 3 && bytes.EqualFold(name[len(name)-3:], []byte("url")) {
-				continue
-			}
-			if !first {
-				to = append(to, ',')
-			}
-			first = false
-			to = appendName(to, name)
-			to = withoutURLs(append(to, ':'), member)
-		}
-		return append(to, '}')
-	case '[':
-		to = append(to, '[')
-		first := true
-		for element := range rawjson.Elements(value) {
-			if !first {
-				to = append(to, ',')
-			}
-			first = false
-			to = withoutURLs(to, element)
-		}
-		return append(to, ']')
+// time reads a time in milliseconds since 1970. 0 or less, as some write "never", is the
+// zero time.
+func (t text) time() time.Time {
+	if ms := t.number(); ms > 0 {
+		return time.UnixMilli(ms).UTC()
 	}
-	return append(to, value...)
-}
-
-// appendName appends the name of a member, in quotes.
-func appendName(to, name []byte) []byte {
-	for _, c := range name {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(string(name)) // a string never fails
-			return append(to, quoted...)
-		}
-	}
-	return append(append(append(to, '"'), name...), '"')
+	return time.Time{}
 }

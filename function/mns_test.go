@@ -40,12 +40,13 @@ func TestQueue_PublishesEveryBodyAsItIs(t *testing.T) {
 	}
 	t.Run("and in base64 what XML cannot carry", func(t *testing.T) {
 		for _, body := range []string{"\x01 binary", "\xff binary", "\ufffe", "\uffff"} {
-			assert.Equal(t, base64.StdEncoding.EncodedLen(len(body)), s.queue.Size(body))
+
 			require.NoError(t, s.queue.Send(invocation(t, s.key), messages(body))[0])
 			messages := s.mns.Messages("results")
 			decoded, err := base64.StdEncoding.DecodeString(messages[len(messages)-1].Body)
 			require.NoError(t, err)
 			assert.Equal(t, body, string(decoded))
+			assert.Len(t, messages[len(messages)-1].Body, s.queue.Size(body))
 		}
 	})
 	t.Run("and a body of 64 KB", func(t *testing.T) {

@@ -60,6 +60,8 @@ type BackupSet struct {
 	StartTime      time.Time
 	EndTime        time.Time
 	ExpiredTime    time.Time // BackupSetExpiredTime
+	Size           int64     // BackupSize, in bytes; 0 if DBS does not give it
+	StorageMethod  string
 	// Item is the item as DBS gave it, less the members that hold download URLs.
 	Item json.RawMessage
 }
