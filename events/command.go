@@ -1,11 +1,10 @@
 package events
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -102,18 +101,21 @@ func timerCommand(payload raw, beside bool) (Command, error) {
 	case !payload.isString():
 		return command, malformed("the timer's payload must be a string")
 	}
-	text := raw(bytes.TrimSpace(payload.text()))
-	if len(text) == 0 || isEmptyObject(text) {
+	text := raw(trim(payload.text()))
+	var members map[string]raw
+	switch {
+	case len(text) == 0:
+		return command, nil
+	case !text.isObject() || unmarshal(text, &members) != nil:
+		return command, malformed(`the timer's payload must be empty, {}, or {"Discover":{…}}`)
+	case len(members) == 0:
 		return command, nil
 	}
-	if !text.isObject() || unmarshal(text, new(raw)) != nil {
-		return command, malformed(`the timer's payload must be empty, {}, or {"Discover":{…}}`)
-	}
 	read, err := readCommand(text)
-	if err != nil {
+	switch {
+	case err != nil:
 		return command, within("the timer's payload", err)
-	}
-	if read.Check {
+	case read.Check:
 		return command, malformed(`the timer's payload: {"Check":{}} is for a person, who reads its answer`)
 	}
 	command.Discover = read.Discover
@@ -128,21 +130,19 @@ func readCommand(text raw) (Command, error) {
 	case err != nil:
 		return Command{}, err
 	case o.Check == nil:
-		discover, err := readDiscover(o.Discover)
-		return Command{Discover: discover}, err
+		d, err := readDiscover(o.Discover)
+		return Command{Discover: d}, err
 	case o.Discover != nil:
 		return Command{}, malformed("Discover and Check are two commands: send one of them")
-	case !isEmptyObject(o.Check):
+	case !o.Check.isObject() || unmarshalExactly(o.Check, &struct{}{}, "", "") != nil:
 		return Command{}, malformed("Check must be {}")
 	}
 	return Command{Check: true}, nil
 }
 
-// readDiscover reads the fields of a Discover command. They are raw, since null is
-// no value of any of them.
-func readDiscover(text raw) (d Discover, err error) {
+func readDiscover(text raw) (Discover, error) {
 	if !text.isObject() {
-		return d, malformed("Discover must be an object")
+		return Discover{}, malformed("Discover must be an object")
 	}
 	var o struct {
 		BackupPlanIDs raw `json:"BackupPlanIds"`
@@ -151,57 +151,61 @@ func readDiscover(text raw) (d Discover, err error) {
 		DryRun        raw
 		RetryFailed   raw
 	}
-	err = unmarshalExactly(text, &o, "Discover", "it has BackupPlanIds, BackupSetIds, LookbackHours, DryRun and RetryFailed")
-	if err == nil {
-		d.BackupPlanIDs, err = readNames("BackupPlanIds", o.BackupPlanIDs, IsBackupPlanID, "a backup plan ID, such as dbsqdss5tmh0001")
+	err := unmarshalExactly(text, &o, "Discover", "it has BackupPlanIds, BackupSetIds, LookbackHours, DryRun and RetryFailed")
+	hours := fmt.Sprintf("a whole number from 1 to %d", MaxLookbackHours)
+	d := Discover{
+		BackupPlanIDs: field[[]string](&err, "BackupPlanIds", o.BackupPlanIDs, "a list of strings"),
+		BackupSetIDs:  field[[]string](&err, "BackupSetIds", o.BackupSetIDs, "a list of strings"),
+		LookbackHours: field[int](&err, "LookbackHours", o.LookbackHours, hours),
+		DryRun:        field[bool](&err, "DryRun", o.DryRun, "true or false"),
+		RetryFailed:   field[bool](&err, "RetryFailed", o.RetryFailed, "true or false"),
 	}
-	if err == nil {
-		d.BackupSetIDs, err = readNames("BackupSetIds", o.BackupSetIDs, IsBackupSetID, "a BackupSetId, such as mysql-bin.000058")
+	switch {
+	case err != nil:
+		return d, err
+	case o.LookbackHours != nil && d.LookbackHours < 1, d.LookbackHours > MaxLookbackHours:
+		return d, malformed("LookbackHours must be %s", hours)
 	}
+	d.BackupPlanIDs, err = checkNames("BackupPlanIds", d.BackupPlanIDs, IsBackupPlanID, "a backup plan ID, such as dbsqdss5tmh0001")
 	if err == nil {
-		d.LookbackHours, err = readLookback(o.LookbackHours)
-	}
-	if err == nil {
-		d.DryRun, err = readBool("DryRun", o.DryRun)
-	}
-	if err == nil {
-		d.RetryFailed, err = readBool("RetryFailed", o.RetryFailed)
+		d.BackupSetIDs, err = checkNames("BackupSetIds", d.BackupSetIDs, IsBackupSetID, "a BackupSetId, such as mysql-bin.000058")
 	}
 	return d, err
 }
 
 // unmarshalExactly reads an object whose members are the fields of into, each at
-// most once. Fields names them.
-func unmarshalExactly(object raw, into any, what, fields string) error {
+// most once. Hint follows the name of a member that is none.
+func unmarshalExactly(object raw, into any, what, hint string) error {
 	err := json.Unmarshal(object, into, json.RejectUnknownMembers(true))
 	var unknown *json.SemanticError
 	var syntax *jsontext.SyntacticError
 	switch {
 	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &unknown):
-		return malformed("%s has no field %.64q: %s", what, unknown.JSONPointer.LastToken(), fields)
+		return malformed("%s has no field %.64q: %s", what, unknown.JSONPointer.LastToken(), hint)
 	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntax):
 		return malformed("%s has %.64q twice", cmp.Or(syntax.JSONPointer.Parent().LastToken(), what), syntax.JSONPointer.LastToken())
-	case err != nil:
-		return malformed("%s is not in UTF-8", what) // the only other thing that unmarshal lets pass
+	case err != nil: // it is valid otherwise
+		return malformed("%s has bytes that are not UTF-8", what)
 	}
 	return nil
 }
 
-// readNames reads a list of names, less repeats.
-func readNames(field string, value raw, valid func(string) bool, what string) ([]string, error) {
-	if value == nil {
-		return nil, nil
+// field reads a field of a command, unless there was an error before. Absent, it is
+// the zero value; null is an error.
+func field[T any](err *error, name string, value raw, kind string) (read T) {
+	if *err == nil && value != nil && (value.isNull() || unmarshal(value, &read) != nil) {
+		*err = malformed("%s must be %s", name, kind)
 	}
-	var elements []raw
-	if value[0] != '[' || unmarshal(value, &elements) != nil {
-		return nil, malformed("%s must be a list of strings", field)
+	return read
+}
+
+// checkNames returns a list of names, less repeats. A nil list was not given.
+func checkNames(field string, list []string, valid func(string) bool, what string) ([]string, error) {
+	if list != nil && len(list) == 0 {
+		return nil, malformed("%s is empty: name at least one, or leave the field out", field)
 	}
 	var names []string
-	for _, element := range elements {
-		if !element.isString() {
-			return nil, malformed("%s must be a list of strings", field)
-		}
-		name := element.string()
+	for _, name := range list {
 		if !valid(name) {
 			return nil, malformed("%s has %.64q, which is not %s", field, name, what)
 		}
@@ -209,31 +213,7 @@ func readNames(field string, value raw, valid func(string) bool, what string) ([
 			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
-		return nil, malformed("%s is empty: name at least one, or leave the field out", field)
-	}
 	return names, nil
-}
-
-func readLookback(value raw) (int, error) {
-	if value == nil {
-		return 0, nil
-	}
-	hours, err := strconv.Atoi(string(value))
-	if err != nil || hours < 1 || hours > MaxLookbackHours {
-		return 0, malformed("LookbackHours must be a whole number from 1 to %d", MaxLookbackHours)
-	}
-	return hours, nil
-}
-
-func readBool(field string, value raw) (bool, error) {
-	switch string(value) {
-	case "true":
-		return true, nil
-	case "", "false":
-		return false, nil
-	}
-	return false, malformed("%s must be true or false", field)
 }
 
 // maxBackupPlanID bounds a backup plan ID; those of DBS have about 15 characters.
@@ -252,8 +232,3 @@ func IsBackupPlanID(s string) bool {
 
 // IsBackupSetID reports whether s may be a BackupSetId or a BackupSetJobId of an event.
 func IsBackupSetID(s string) bool { return s != "" && utf8.RuneCountInString(s) <= maxField }
-
-// isEmptyObject reports whether text is an object without members.
-func isEmptyObject(text raw) bool {
-	return text.isObject() && json.Unmarshal(text, &struct{}{}, json.RejectUnknownMembers(true)) == nil
-}

@@ -52,7 +52,7 @@ func TestReadCommand_NamesTheMistake(t *testing.T) {
 		"plan-with-a-slash.json":   `BackupPlanIds has "dbs/1"`,
 		"sets-empty.json":          "BackupSetIds is empty",
 		"set-empty.json":           `BackupSetIds has ""`,
-		"set-null.json":            "BackupSetIds must be a list of strings",
+		"set-null.json":            `BackupSetIds has ""`,
 		"lookback-zero.json":       "LookbackHours must be a whole number from 1 to 43800",
 		"lookback-too-long.json":   "LookbackHours must be",
 		"lookback-text.json":       "LookbackHours must be",
