@@ -204,7 +204,11 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) error {
 			return &Error{Code: CodeOwnResult, Message: "this is a result of the function, not a backup event: " +
 				"the result queue and the source queue are the same, or one is forwarded to the other"}
 		}
-		r.event.Announced = kind == TypeBackupSetCompleted && o.Source.isString() && isBackupPlan(o.Source.string())
+		r.event.BackupPlanID = ""
+		if kind == TypeBackupSetCompleted && o.Source.isString() {
+			r.event.BackupPlanID = planOf(o.Source.string())
+		}
+		r.event.Announced = r.event.BackupPlanID != ""
 	}
 	if o.Data.isNull() {
 		o.Data = o.DataBase64
@@ -275,12 +279,15 @@ func publishTime(value raw) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// isBackupPlan reports whether source is acs:dbs:<region>:<account>:backupplan/<id>.
-func isBackupPlan(source string) bool {
+// planOf returns the ID in acs:dbs:<region>:<account>:backupplan/<id>, or nothing if
+// source is not that.
+func planOf(source string) string {
 	parts := strings.SplitN(source, ":", 5)
 	if len(parts) < 5 || parts[0] != "acs" || parts[1] != "dbs" || parts[2] == "" || parts[3] == "" {
-		return false
+		return ""
 	}
-	id, ok := strings.CutPrefix(parts[4], "backupplan/")
-	return ok && id != ""
+	if id, ok := strings.CutPrefix(parts[4], "backupplan/"); ok {
+		return id
+	}
+	return ""
 }

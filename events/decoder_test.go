@@ -193,6 +193,11 @@ func TestDecoder_KnowsAnAnnouncement(t *testing.T) {
 				all := decode(t, []byte(payload))
 				require.Nil(t, all[0].err)
 				assert.Equal(t, c.want, all[0].event.Announced)
+				wantPlan := ""
+				if c.want {
+					wantPlan = "dbsqdss5tmh0001"
+				}
+				assert.Equal(t, wantPlan, events.NewResultData(all[0].event).BackupPlanID)
 			}
 		})
 	}

@@ -31,7 +31,9 @@ type Event struct {
 	Traceparent, Tracestate string
 	// Announced says that the event is an announcement of discovery: a CloudEvent
 	// of type dbs:IncrementBackupSet:Completed with a backup plan as its source.
-	Announced bool
+	// BackupPlanID is that plan, and empty for any other event.
+	Announced    bool
+	BackupPlanID string
 	// Body is the original message body, unchanged: what a dead letter holds.
 	Body string
 	// ByHand says that the payload is no delivery of a trigger but was typed, in

@@ -17,11 +17,11 @@ const (
 // timeLayout is RFC 3339 in UTC with milliseconds.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// Bounds in bytes for what a service answered, so that a result stays below the
-// 64 KB of a queue message in either encoding, even if each byte is escaped.
+// Bounds in bytes for what others say, so that a result stays below the 64 KB of a
+// queue message in either encoding, even if each byte is escaped.
 const (
 	maxErrMessage = 1024
-	MaxAnswerID   = 128 // ErrCode, RequestId and BackupSetDownloadTaskId
+	MaxAnswerID   = 128 // ErrCode, RequestId, BackupSetDownloadTaskId and BackupPlanId
 )
 
 // Source names the function that makes the results.
@@ -57,6 +57,7 @@ type Result struct {
 type ResultData struct {
 	EventID                 string `json:"EventId,omitempty"`
 	ClientToken             string `json:"ClientToken,omitempty"`
+	BackupPlanID            string `json:"BackupPlanId,omitempty"`
 	BackupSetID             string `json:"BackupSetId,omitempty"`
 	BackupSetName           string `json:"BackupSetName,omitempty"`
 	BackupSetDataFormat     string `json:"BackupSetDataFormat,omitempty"`
@@ -74,6 +75,7 @@ func NewResultData(event Event) ResultData {
 	data := ResultData{
 		EventID:             event.ID,
 		ClientToken:         event.Request.ClientToken,
+		BackupPlanID:        event.BackupPlanID,
 		BackupSetID:         event.Request.BackupSetID,
 		BackupSetName:       event.Request.BackupSetName,
 		BackupSetDataFormat: event.Request.BackupSetDataFormat,
@@ -93,9 +95,6 @@ func NewResult(kind, id string, event Event, source Source, at time.Time, data R
 	if !allowed(subject) {
 		subject = ""
 	}
-	data.ErrCode = Truncate(data.ErrCode, MaxAnswerID)
-	data.ErrMessage = Truncate(data.ErrMessage, maxErrMessage)
-	data.RequestID = Truncate(data.RequestID, MaxAnswerID)
 	return Result{
 		SpecVersion:     "1.0",
 		ID:              id,
@@ -106,8 +105,17 @@ func NewResult(kind, id string, event Event, source Source, at time.Time, data R
 		DataContentType: "application/json",
 		Traceparent:     event.Traceparent,
 		Tracestate:      event.Tracestate,
-		Data:            data,
+		Data:            data.bounded(),
 	}
+}
+
+// bounded returns the data with the texts cut that are too long.
+func (d ResultData) bounded() ResultData {
+	d.BackupPlanID = Truncate(d.BackupPlanID, MaxAnswerID)
+	d.ErrCode = Truncate(d.ErrCode, MaxAnswerID)
+	d.ErrMessage = Truncate(d.ErrMessage, maxErrMessage)
+	d.RequestID = Truncate(d.RequestID, MaxAnswerID)
+	return d
 }
 
 // Truncate returns s cut to at most limit bytes, on a character's edge, and with

@@ -62,10 +62,11 @@ func TestResult_AlwaysKeepsItsSchemaAndFitsAQueueMessage(t *testing.T) {
 		anything := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
 			strings.Repeat("\x01", 1024), strings.Repeat("\u2028", 1024), strings.Repeat("x", 70_000), "\ufffe\uffff",
 		}))
-		envelope, _ := json.Marshal(map[string]any{"specversion": "1.0", "id": anything.Draw(t, "id"), "data": map[string]any{
-			"BackupSetId": anything.Draw(t, "BackupSetId"), "BackupSetName": anything.Draw(t, "BackupSetName"),
-			"ClientToken": anything.Draw(t, "ClientToken"),
-		}})
+		envelope, _ := json.Marshal(map[string]any{"specversion": "1.0", "id": anything.Draw(t, "id"),
+			"type": events.TypeBackupSetCompleted, "source": "acs:dbs:r:a:backupplan/" + anything.Draw(t, "plan"), "data": map[string]any{
+				"BackupSetId": anything.Draw(t, "BackupSetId"), "BackupSetName": anything.Draw(t, "BackupSetName"),
+				"ClientToken": anything.Draw(t, "ClientToken"),
+			}})
 		for event, err := range (events.Decoder{}).Decode(envelope) {
 			data := events.NewResultData(event)
 			data.RequestID = anything.Draw(t, "RequestId")
