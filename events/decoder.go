@@ -69,7 +69,7 @@ func (d Decoder) message(value raw, number int) (Event, error) {
 	r := reader{}
 	err := r.unwrap(value, 0)
 	event := r.event
-	event.ByHand = number == 0 && !r.enveloped
+	event.ByHand = r.byHand || number == 0 && !r.enveloped
 	if !r.delivered {
 		event.Body = text(value)
 	}
@@ -89,7 +89,7 @@ func (d Decoder) message(value raw, number int) (Event, error) {
 		}
 		return event, err
 	}
-	if event.Ignored() {
+	if event.Ignored() || event.FollowUp != nil {
 		return event, nil
 	}
 	// Before the default is applied: the token must not change with a setting.
@@ -142,6 +142,7 @@ type reader struct {
 	event     Event
 	enveloped bool // in an envelope of any kind
 	delivered bool // in a queue or topic message, whose body is in event.Body
+	byHand    bool // typed, whatever is around it
 	startTime string
 }
 
@@ -203,6 +204,9 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) error {
 		if strings.HasPrefix(kind, resultTypes) {
 			return &Error{Code: CodeOwnResult, Message: "this is a result of the function, not a backup event: " +
 				"the result queue and the source queue are the same, or one is forwarded to the other"}
+		}
+		if kind == TypeFollowUp {
+			return r.readFollowUp(o)
 		}
 		r.event.BackupPlanID = ""
 		if kind == TypeBackupSetCompleted && o.Source.isString() {

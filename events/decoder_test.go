@@ -271,6 +271,7 @@ func TestDecoder_StopsWhenTheCallerStops(t *testing.T) {
 
 func FuzzDecoder(f *testing.F) {
 	seed(f)
+	f.Add(inQueue(f, events.NewFollowUp(created()).Encode()))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		all := decode(t, payload)
 		var elements []json.RawMessage
@@ -281,13 +282,18 @@ func FuzzDecoder(f *testing.F) {
 			if got.err != nil {
 				require.Contains(t, []string{
 					events.CodeMalformed, events.CodeMissingBackupSet, events.CodeConflict,
-					events.CodeUnsupportedDataFormat, events.CodeUnknownBackupStatus, events.CodeOwnResult,
+					events.CodeUnsupportedDataFormat, events.CodeUnknownBackupStatus, events.CodeOwnResult, events.CodeBadFollowUp,
 				}, got.err.Code)
 				require.Empty(t, got.event.Request.ClientToken)
 				require.Less(t, len(got.err.Message), 512)
 				continue
 			}
 			if got.event.Ignored() {
+				continue
+			}
+			if followUp := got.event.FollowUp; followUp != nil {
+				require.NotEmpty(t, followUp.TaskID)
+				require.LessOrEqual(t, len(followUp.Encode()), 65_536)
 				continue
 			}
 			r := got.event.Request

@@ -16,6 +16,10 @@ const (
 	// CodeOwnResult is for a result of this function that came back as an event.
 	// It must not be answered with another result: that would come back too.
 	CodeOwnResult = "Event.OwnResult"
+
+	// CodeBadFollowUp is for a follow-up that cannot be followed. It must not be
+	// answered with a result either: the event that made its task has one.
+	CodeBadFollowUp = "Event.BadFollowUp"
 )
 
 // Error says why an event can never succeed. Its text holds names of fields and

@@ -34,6 +34,9 @@ type Event struct {
 	// BackupPlanID is that plan, and empty for any other event.
 	Announced    bool
 	BackupPlanID string
+	// FollowUp is set if the event is no backup set but asks what has become of a
+	// download task. Request is empty then.
+	FollowUp *FollowUp
 	// Body is the original message body, unchanged: what a dead letter holds.
 	Body string
 	// ByHand says that the payload is no delivery of a trigger but was typed, in

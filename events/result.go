@@ -8,8 +8,11 @@ import (
 // Types of results. A failure may be followed by a success, if the same event is
 // sent again after its cause is gone.
 const (
-	TypeTaskCreated = "dbs:IncrementBackupSetDownload:TaskCreated" // DBS has the download task
-	TypeTaskFailed  = "dbs:IncrementBackupSetDownload:TaskFailed"  // this event will make none
+	TypeTaskCreated    = "dbs:IncrementBackupSetDownload:TaskCreated"    // DBS has the download task
+	TypeTaskFailed     = "dbs:IncrementBackupSetDownload:TaskFailed"     // this event will make none
+	TypeTaskFinished   = "dbs:IncrementBackupSetDownload:TaskFinished"   // the file can be fetched
+	TypeTaskStopped    = "dbs:IncrementBackupSetDownload:TaskStopped"    // the task will give no file
+	TypeTaskUnfinished = "dbs:IncrementBackupSetDownload:TaskUnfinished" // the task is not followed any longer
 
 	resultTypes = "dbs:IncrementBackupSetDownload:" // what all types of results start with
 )
@@ -62,16 +65,26 @@ type ResultData struct {
 	BackupSetName           string `json:"BackupSetName,omitempty"`
 	BackupSetDataFormat     string `json:"BackupSetDataFormat,omitempty"`
 	BackupSetDownloadTaskID string `json:"BackupSetDownloadTaskId,omitempty"`
-	ErrCode                 string `json:"ErrCode,omitempty"`
-	ErrMessage              string `json:"ErrMessage,omitempty"`
-	HTTPStatusCode          int    `json:"HttpStatusCode,omitzero"`
-	RequestID               string `json:"RequestId,omitempty"`
+
+	// Of a task that has ended.
+	BackupSetDownloadStatus     string `json:"BackupSetDownloadStatus,omitempty"`
+	BackupSetDataSize           int64  `json:"BackupSetDataSize,omitzero"`           // bytes
+	BackupSetDownloadFinishTime int64  `json:"BackupSetDownloadFinishTime,omitzero"` // milliseconds since 1970
+
+	ErrCode        string `json:"ErrCode,omitempty"`
+	ErrMessage     string `json:"ErrMessage,omitempty"`
+	HTTPStatusCode int    `json:"HttpStatusCode,omitzero"`
+	RequestID      string `json:"RequestId,omitempty"`
 }
 
 // NewResultData returns the part of a result that comes from the event itself. An
 // event ID that is too long is replaced by its SHA-256; otherwise the values are
-// the real ones, whatever their characters.
+// the real ones, whatever their characters. For a follow-up it is the data of its
+// task's TaskCreated.
 func NewResultData(event Event) ResultData {
+	if event.FollowUp != nil {
+		return event.FollowUp.Result.Data
+	}
 	data := ResultData{
 		EventID:             event.ID,
 		ClientToken:         event.Request.ClientToken,
@@ -91,6 +104,11 @@ func NewResultData(event Event) ResultData {
 // MaxAnswerID bytes. A BackupSetName with characters that CloudEvents forbids does
 // not become the subject; the data has it in any case.
 func NewResult(kind, id string, event Event, source Source, at time.Time, data ResultData) Result {
+	return newResult(kind, id, source.String(), event, at, data)
+}
+
+func newResult(kind, id, source string, event Event, at time.Time, data ResultData) Result {
+	data = data.bounded()
 	subject := data.BackupSetName
 	if !allowed(subject) {
 		subject = ""
@@ -98,24 +116,37 @@ func NewResult(kind, id string, event Event, source Source, at time.Time, data R
 	return Result{
 		SpecVersion:     "1.0",
 		ID:              id,
-		Source:          source.String(),
+		Source:          source,
 		Type:            kind,
 		Subject:         subject,
 		Time:            at.UTC().Format(timeLayout),
 		DataContentType: "application/json",
 		Traceparent:     event.Traceparent,
 		Tracestate:      event.Tracestate,
-		Data:            data.bounded(),
+		Data:            data,
 	}
 }
 
 // bounded returns the data with the texts cut that are too long.
 func (d ResultData) bounded() ResultData {
-	d.BackupPlanID = Truncate(d.BackupPlanID, MaxAnswerID)
-	d.ErrCode = Truncate(d.ErrCode, MaxAnswerID)
+	for _, text := range []*string{&d.EventID, &d.BackupSetID, &d.BackupSetName} {
+		*text = cut(*text, maxField)
+	}
+	for _, text := range []*string{
+		&d.ClientToken, &d.BackupSetDataFormat, &d.BackupPlanID, &d.BackupSetDownloadStatus, &d.ErrCode, &d.RequestID,
+	} {
+		*text = Truncate(*text, MaxAnswerID)
+	}
 	d.ErrMessage = Truncate(d.ErrMessage, maxErrMessage)
-	d.RequestID = Truncate(d.RequestID, MaxAnswerID)
 	return d
+}
+
+// cut returns at most limit characters of s.
+func cut(s string, limit int) string {
+	if utf8.RuneCountInString(s) > limit {
+		return string([]rune(s)[:limit])
+	}
+	return s
 }
 
 // Truncate returns s cut to at most limit bytes, on a character's edge, and with
