@@ -11,11 +11,12 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/handler/attempt"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/follow"
 	"increment-backup-download/handler/outbox"
 )
 
 // batch handles the events of one payload: the calling goroutine decodes them,
-// workers call DBS, and two outboxes publish meanwhile.
+// workers call DBS, and the outboxes publish meanwhile.
 type batch struct {
 	handler     *Handler
 	caller      *attempt.Caller
@@ -24,13 +25,15 @@ type batch struct {
 	dispatcher  *dispatcher
 	results     *outbox.Outbox
 	deadLetters *outbox.Outbox
+	source      *outbox.Outbox // nil: there is none
+	follower    *follow.Follower
 	publishing  context.Context // nothing of the payload is read after its end
 	stopCalls   context.CancelCauseFunc
 }
 
 func newBatch(budget attempt.Budget, h *Handler, log *attempt.Log) *batch {
 	starting, stop := context.WithCancelCause(budget.Calls)
-	return &batch{
+	b := &batch{
 		handler: h,
 		caller: &attempt.Caller{
 			Gate: h.limits.NewGate(h.limits.Concurrency), Starting: starting, Running: budget.Calls, Service: attempt.DBS,
@@ -44,6 +47,14 @@ func newBatch(budget attempt.Budget, h *Handler, log *attempt.Log) *batch {
 		publishing:  budget.Publishing,
 		stopCalls:   stop,
 	}
+	if h.ports.Source != nil {
+		b.source = outbox.New(budget, h.ports.Source, log)
+	}
+	b.follower = &follow.Follower{
+		Caller: b.caller, Tasks: h.ports.States, Results: b.results, Source: b.source,
+		Encoding: h.config.ResultEncoding, Log: log.Logger,
+	}
+	return b
 }
 
 // run handles the payload, and returns when every event has ended.
@@ -64,10 +75,16 @@ func (b *batch) run(payload []byte) (Summary, error) {
 		}
 		index++
 	}
+	for _, question := range b.follower.Questions() {
+		b.dispatcher.postpone(question)
+	}
 	b.dispatcher.finish()
-	// Flush dead letters first: each adds a result once published.
+	// A dead letter adds a result once it is published, and a result a follow-up.
 	b.deadLetters.Flush()
 	b.results.Flush()
+	if b.source != nil {
+		b.source.Flush()
+	}
 	summary, err := b.tally.close()
 	return summary, cmp.Or(err, refused)
 }
@@ -96,13 +113,33 @@ func (b *batch) start(d *delivery, malformed error) {
 			return
 		}
 	}
-	if malformed != nil {
+	switch {
+	case malformed != nil:
 		b.reject(d, malformed)
-		return
+	case d.event.FollowUp != nil:
+		b.takeFollowUp(d)
+	default:
+		if c := b.join(d); c != nil {
+			b.dispatcher.dispatch(c)
+		}
 	}
-	if c := b.join(d); c != nil {
-		b.dispatcher.dispatch(c)
-	}
+}
+
+// takeFollowUp has the state of a task asked for, after the calls of all events. The
+// follow-up ends when the task's end, or the next follow-up, is published.
+func (b *batch) takeFollowUp(d *delivery) {
+	b.follower.Take(*d.event.FollowUp, func(f follow.Ending) {
+		e := ending{outcome: outcome(f.Outcome), data: f.Data, followed: &f}
+		switch {
+		case f.Err != nil && f.Outcome == follow.Pending:
+			b.leaveUnpublished(d, e, "follow-up", f.Err)
+		case f.Err != nil:
+			b.leaveUnpublished(d, e, "result", f.Err)
+		default:
+			b.handler.remember(d, e)
+			b.end(d, e)
+		}
+	})
 }
 
 // join lets an event take part in the call for its ClientToken. It returns the call
@@ -262,14 +299,18 @@ func (b *batch) fail(d *delivery, e ending) {
 // what XML cannot.
 const maxEncodable = outbox.MaxBytes / 4 * 3
 
-// publish sends the result of an event, which ends once it is published. A result that
-// came back as an event has no result of its own: source and result queue are the
-// same, and it would come back forever.
+// publish sends the result of an event, and the first follow-up of its task after it.
+// The event ends once both are published. A result that came back as an event has no
+// result of its own, since source and result queue are the same and it would come back
+// forever; nor has a follow-up that cannot be read, since its event has one.
 func (b *batch) publish(d *delivery, e ending) {
 	h := b.handler
-	if e.data.ErrCode == events.CodeOwnResult {
+	end := func() {
 		h.remember(d, e)
 		b.end(d, e)
+	}
+	if e.data.ErrCode == events.CodeOwnResult || e.data.ErrCode == events.CodeBadFollowUp {
+		end()
 		return
 	}
 	kind := events.TypeTaskFailed
@@ -279,16 +320,25 @@ func (b *batch) publish(d *delivery, e ending) {
 	result := events.NewResult(kind, d.resultID, d.event, h.config.Source, time.Now(), e.data)
 	e.data = result.Data // bounded, whatever the service answered
 	b.results.Add(outbox.Message{Body: h.config.ResultEncoding.Encode(result)}, func(err error) {
-		if err != nil {
+		switch {
+		case err != nil:
 			b.leaveUnpublished(d, e, "result", err)
-			return
+		case e.outcome != outcomeCreated || b.source == nil:
+			end()
+		default:
+			b.follower.Start(result, func(err error) {
+				if err != nil {
+					b.leaveUnpublished(d, e, "follow-up", err)
+					return
+				}
+				end()
+			})
 		}
-		h.remember(d, e)
-		b.end(d, e)
 	})
 }
 
-// leaveUnpublished leaves an event open whose result or dead letter is not published.
+// leaveUnpublished leaves an event open whose result, dead letter or follow-up is not
+// published.
 func (b *batch) leaveUnpublished(d *delivery, e ending, what string, err error) {
 	if cloud.KindOf(err) == cloud.OperatorFault {
 		b.stop(err)

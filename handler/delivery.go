@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler/follow"
 	"increment-backup-download/handler/outbox"
 )
 
@@ -25,8 +26,11 @@ type delivery struct {
 // setKeys sets the keys of an event, and returns those by which it is known as done.
 func (d *delivery) setKeys(complete bool) []recordKey {
 	d.message = messageKey(d.event, d.resultID)
-	if !complete {
+	switch {
+	case !complete:
 		return []recordKey{d.message}
+	case d.event.FollowUp != nil:
+		return []recordKey{d.message, followUpKey(*d.event.FollowUp)}
 	}
 	d.created = createdKey(d.event, d.resultID)
 	return []recordKey{d.message, d.created}
@@ -47,6 +51,10 @@ const (
 	outcomeFailed      outcome = "failed"
 	outcomeIgnored     outcome = "ignored"
 	outcomeAlreadyDone outcome = "alreadyDone"
+	outcomeFinished            = outcome(follow.Finished)
+	outcomeStopped             = outcome(follow.Stopped)
+	outcomeUnfinished          = outcome(follow.Unfinished)
+	outcomePending             = outcome(follow.Pending)
 	outcomeOpen        outcome = "open" // in the log and in errors only
 )
 
@@ -61,6 +69,8 @@ func (o outcome) logText() string {
 		return "event ignored: the backup set is not complete"
 	case outcomeAlreadyDone:
 		return "event already done"
+	case outcomeFinished, outcomeStopped, outcomeUnfinished, outcomePending:
+		return "task " + string(o)
 	case outcomeOpen:
 	}
 	return "event open, to be delivered again"
@@ -70,9 +80,10 @@ func (o outcome) logText() string {
 type ending struct {
 	outcome  outcome
 	data     events.ResultData
-	reason   error         // why the event is open
-	attempts int           // calls made to DBS
-	took     time.Duration // from the first call to the last answer
+	reason   error          // why the event is open
+	attempts int            // calls made to DBS
+	took     time.Duration  // from the first call to the last answer
+	followed *follow.Ending // of a follow-up
 }
 
 // unkept returns the ending of an event whose body no queue can hold.
@@ -107,6 +118,13 @@ func (e ending) attributes(d *delivery) []slog.Attr {
 		attributes = append(attributes, slog.String("error", e.reason.Error()))
 	case data.ErrMessage != "":
 		attributes = append(attributes, slog.String("error", data.ErrMessage))
+	}
+	if e.followed != nil {
+		attributes = append(attributes, slog.String("status", e.data.BackupSetDownloadStatus),
+			slog.Int64("ageMinutes", int64(e.followed.Age.Minutes())))
+		if e.followed.Delay > 0 {
+			attributes = append(attributes, slog.Int64("delaySeconds", int64(e.followed.Delay.Seconds())))
+		}
 	}
 	if e.outcome == outcomeIgnored {
 		attributes = append(attributes, slog.String("backupStatus", events.Truncate(d.event.BackupStatus, 64)))

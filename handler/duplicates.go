@@ -38,6 +38,9 @@ func (s *duplicates) admit(d *delivery, keys []recordKey) (first *delivery, ende
 	for _, key := range keys {
 		s.first[key] = d
 	}
+	if d.event.FollowUp != nil {
+		return nil, false // its result has the ID of the event whose task it follows
+	}
 	// Two events that share an ID and differ otherwise must not have one result ID.
 	if s.resultIDs[d.resultID] {
 		d.resultID = d.event.OwnResultID()

@@ -175,7 +175,10 @@ func deploy(change func(*handler.Config)) *deployment {
 }
 
 // restart replaces the handler, as a new instance does: what it remembered is gone.
-func (d *deployment) restart(change func(*handler.Config)) {
+func (d *deployment) restart(change func(*handler.Config)) { d.withPorts(change, nil) }
+
+// withPorts does so with other ports.
+func (d *deployment) withPorts(change func(*handler.Config), changePorts func(*handler.Ports)) {
 	config := handler.Config{
 		Source:      events.Source{Region: "cn-hangzhou", AccountID: "1234567890123456", FunctionName: "increment-backup-download"},
 		Concurrency: 4,
@@ -184,8 +187,12 @@ func (d *deployment) restart(change func(*handler.Config)) {
 	if change != nil {
 		change(&config)
 	}
+	ports := handler.Ports{Tasks: d.dbs, Results: d.results, DeadLetters: d.deadLetters}
+	if changePorts != nil {
+		changePorts(&ports)
+	}
 	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	d.Handler = handler.New(config, handler.Ports{Tasks: d.dbs, Results: d.results, DeadLetters: d.deadLetters}, log)
+	d.Handler = handler.New(config, ports, log)
 }
 
 var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))

@@ -122,14 +122,14 @@ func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) 
 	return summary, err
 }
 
-// remember notes that an event is done: a task created or a failure published. A
-// failure is remembered by message ID only, so that an event that is sent again
-// after its cause is fixed is tried again.
+// remember notes that an event is done: a task created, a failure published, or a
+// follow-up answered. The last two are remembered by message ID only, so that an event
+// that is sent again after its cause is fixed is tried again.
 func (h *Handler) remember(d *delivery, e ending) {
 	switch {
 	case e.outcome == outcomeCreated:
 		h.done.put(d.created, doneOf(e.data))
-	case e.outcome == outcomeFailed && d.event.MessageID != "":
+	case e.outcome != outcomeOpen && d.event.MessageID != "":
 		h.done.put(d.message, doneOf(e.data))
 	}
 }

@@ -32,7 +32,7 @@ func TestHandler_CreatesATaskAndPublishesItsID(t *testing.T) {
 
 	text, err := json.Marshal(summary)
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"events":1,"created":1,"failed":0,"ignored":0,"alreadyDone":0,"results":[{"outcome":"created","EventId":"event-0",
+	assert.JSONEq(t, `{"events":1,"created":1,"failed":0,"ignored":0,"finished":0,"stopped":0,"pending":0,"alreadyDone":0,"results":[{"outcome":"created","EventId":"event-0",
 		"ClientToken":"event-0","BackupSetId":"t4yh0g0g0001","BackupSetName":"mysql-bin.000054","BackupSetDownloadTaskId":"task-1","RequestId":"D6E068C3"}]}`, string(text))
 }
 

@@ -6,6 +6,7 @@ import (
 	"increment-backup-download/events"
 	"increment-backup-download/handler/check"
 	"increment-backup-download/handler/discovery"
+	"increment-backup-download/handler/follow"
 	"increment-backup-download/handler/outbox"
 )
 
@@ -16,7 +17,8 @@ type Ports struct {
 	Check       check.DBS
 	Results     Queue // takes the results
 	DeadLetters Queue // takes original bodies that can never succeed
-	Source      Queue // takes announcements; nil (of no type) if there is none
+	States      follow.TaskReader
+	Source      Queue // takes announcements and follow-ups; nil (of no type) if there is none
 }
 
 // Task is a DBS backup set download task.

@@ -24,6 +24,11 @@ func messageKey(event events.Event, resultID string) recordKey {
 	return keyOf("message", resultID, event.MessageID, event.Body)
 }
 
+// followUpKey is the key of all follow-ups of one task for one event.
+func followUpKey(f events.FollowUp) recordKey {
+	return keyOf("followUp", f.Result.Source, f.Result.ID, f.TaskID)
+}
+
 func keyOf(parts ...string) recordKey {
 	hash := sha256.New()
 	var buffer [512]byte

@@ -10,6 +10,9 @@ type Summary struct {
 	Created     int `json:"created"`     // a task created and its result published
 	Failed      int `json:"failed"`      // dead-lettered, and the failure published
 	Ignored     int `json:"ignored"`     // backup sets that are not complete
+	Finished    int `json:"finished"`    // follow-ups of a task whose file can be fetched
+	Stopped     int `json:"stopped"`     // follow-ups of a task that gives no file, or has not in a week
+	Pending     int `json:"pending"`     // follow-ups of a task that goes on
 	AlreadyDone int `json:"alreadyDone"` // repeats of an event that is done, in this batch or in an earlier one
 
 	// Results has the first hundred events, in the order of the payload, less those
@@ -21,7 +24,7 @@ type Summary struct {
 
 // Entry is what became of one event.
 type Entry struct {
-	Outcome string `json:"outcome"` // created, failed, ignored or alreadyDone
+	Outcome string `json:"outcome"` // created, failed, ignored, finished, stopped, unfinished, pending or alreadyDone
 	events.ResultData
 	BackupStatus string `json:"BackupStatus,omitempty"` // why it was ignored
 

@@ -58,8 +58,10 @@ func (t *tally) add(d *delivery, e ending) {
 	}
 	level := slog.LevelInfo
 	switch {
-	case e.outcome == outcomeFailed, age >= oldAge:
+	case e.outcome == outcomeFailed, e.outcome == outcomeStopped, e.outcome == outcomeUnfinished, age >= oldAge:
 		level = slog.LevelError
+	case e.outcome == outcomePending:
+		level = slog.LevelDebug
 	case e.outcome == outcomeOpen:
 		level = slog.LevelWarn
 	}
@@ -86,6 +88,12 @@ func (t *tally) count(d *delivery, e ending) bool {
 		t.summary.Ignored++
 	case outcomeAlreadyDone:
 		t.summary.AlreadyDone++
+	case outcomeFinished:
+		t.summary.Finished++
+	case outcomeStopped, outcomeUnfinished:
+		t.summary.Stopped++
+	case outcomePending:
+		t.summary.Pending++
 	case outcomeOpen:
 		t.open.add(d.event, e.reason)
 		t.oldest = earlier(t.oldest, d.event.Time)
@@ -162,6 +170,9 @@ func (t *tally) logInvocation(err error, took time.Duration) {
 		slog.Int("created", t.summary.Created),
 		slog.Int("failed", t.summary.Failed),
 		slog.Int("ignored", t.summary.Ignored),
+		slog.Int("finished", t.summary.Finished),
+		slog.Int("stopped", t.summary.Stopped),
+		slog.Int("pending", t.summary.Pending),
 		slog.Int("alreadyDone", t.summary.AlreadyDone),
 		slog.Int("open", t.open.count),
 		slog.Int64("durationMs", took.Milliseconds()),

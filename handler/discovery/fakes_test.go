@@ -21,6 +21,7 @@ import (
 	"increment-backup-download/handler/attempt"
 	"increment-backup-download/handler/cloud"
 	"increment-backup-download/handler/discovery"
+	"increment-backup-download/handler/follow"
 	"increment-backup-download/handler/outbox"
 )
 
@@ -165,6 +166,11 @@ func (f *fakeLists) CreateTask(_ context.Context, request events.Request) (handl
 	return handler.Task{ID: task.ID, RequestID: "R"}, nil
 }
 
+// TaskState says that every task runs.
+func (f *fakeLists) TaskState(context.Context, string) (follow.TaskState, error) {
+	return follow.TaskState{Status: "running"}, nil
+}
+
 // callsOf returns the calls of an operation, of all plans if plan is empty.
 func (f *fakeLists) callsOf(operation, plan string) (calls []listCall) {
 	f.mu.Lock()
@@ -197,9 +203,14 @@ type fakeSource struct {
 }
 
 func (f *fakeSource) Send(ctx context.Context, messages []outbox.Message) []error {
-	bodies := make([]string, len(messages))
-	for i, m := range messages {
-		bodies[i] = m.Body
+	var bodies []string
+	for _, m := range messages {
+		if m.Delay == 0 { // else it is a follow-up
+			bodies = append(bodies, m.Body)
+		}
+	}
+	if len(bodies) == 0 {
+		return make([]error, len(messages))
 	}
 	answers := make([]error, len(bodies))
 	fail := func(err error) []error {
@@ -294,7 +305,7 @@ func (d *deployment) restart(change func(*handler.Config)) {
 		change(&config)
 	}
 	log := slog.New(slog.NewJSONHandler(d.log, nil))
-	d.handler = handler.New(config, handler.Ports{Tasks: d.dbs, Lists: d.dbs, Results: d.results, DeadLetters: d.deadLetters, Source: d.source}, log)
+	d.handler = handler.New(config, handler.Ports{Tasks: d.dbs, Lists: d.dbs, States: d.dbs, Results: d.results, DeadLetters: d.deadLetters, Source: d.source}, log)
 	d.Discoverer = discovery.New(
 		discovery.Config{Source: config.Source, BackupPlanIDs: config.BackupPlanIDs, LookbackHours: config.LookbackHours},
 		d.dbs, d.source, attempt.NewLimits(config.Concurrency, config.MaxRequestsPerSecond), log)
