@@ -1,6 +1,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,8 @@ const (
 // isRefusal reports whether the service itself says no: with a 4xx, or, as the
 // envelope of DBS allows, with a 2xx and a code.
 func (r *refusal) isRefusal() bool {
-	return !r.foreign && (r.status >= 400 && r.status < 500 || r.status < 300 && r.code != "" && r.code != codeNoTaskID)
+	return !r.foreign && r.status != http.StatusRequestTimeout &&
+		(r.status >= 400 && r.status < 500 || r.status < 300 && r.code != "" && r.code != codeNoTaskID)
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s (HTTP %d)", r.code, r.status) }
@@ -48,28 +50,36 @@ type rule struct {
 	code      string
 	kind      cloud.Kind
 	throttled bool
-	// hint says what the operator can do about an operator fault, in place of the
-	// service's own words, which may quote the signed request.
-	hint string
+	fix       string // what the operator can do; empty if that is unknown
+	not       int    // a status with which the code means something else
+}
+
+// fits reports whether a code means what its rule says if it comes with the given
+// status (0: none): a gateway in trouble may use any code, and nothing may be lost for
+// that. A request is refused for its parameters with a 2xx or with a 4xx that has no
+// meaning of its own.
+func (r rule) fits(status int) bool {
+	switch {
+	case r.kind != cloud.Permanent:
+		return status == 0 || status != r.not
+	case status == http.StatusUnauthorized, status == http.StatusForbidden,
+		status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
+		return false
+	}
+	return status < 300 || status >= 400 && status < 500
 }
 
 func find(rules []rule, code string) (best rule, found bool) {
-	longest := -1
 	for _, r := range rules {
-		length := len(r.code)
-		if prefix, isPrefix := strings.CutSuffix(r.code, "*"); isPrefix {
-			length--
-			if !strings.HasPrefix(code, prefix) {
-				continue
-			}
-		} else if r.code != code {
-			continue
+		if r.code == code {
+			return r, true
 		}
-		if length > longest {
-			best, longest = r, length
+		prefix, isPrefix := strings.CutSuffix(r.code, "*")
+		if isPrefix && strings.HasPrefix(code, prefix) && len(r.code) > len(best.code) {
+			best, found = r, true
 		}
 	}
-	return best, longest >= 0
+	return best, found
 }
 
 // A call is one attempt at one operation, as far as its failure is concerned.
@@ -80,7 +90,6 @@ type call struct {
 	action  string // the RAM action that the role needs
 	queue   string // of MNS
 	rules   func() []rule
-	denied  string // the hint of a 401 or 403 whose code no rule has
 	started time.Time
 
 	credential credential
@@ -110,38 +119,41 @@ func (c *call) classify(err error) error {
 		failure.Code = codeNone
 	}
 	verdict, found := find(c.rules(), failure.Code)
-	if !found || refused.foreign {
-		verdict = c.byStatus(refused.status)
+	wait, slower := retryAfter(refused.header)
+	if !found || refused.foreign || !verdict.fits(refused.status) {
+		verdict = byStatus(refused.status)
+		if slower {
+			verdict = rule{throttled: true}
+		}
 		failure.Unrecognized = verdict == rule{} && refused.isRefusal()
 	}
-	failure.Kind, failure.Throttled = verdict.kind, verdict.throttled
+	failure.Kind, failure.Throttled = verdict.kind, verdict.throttled || slower
 	if failure.Throttled {
-		failure.RetryAfter = timeLeft(refused.header)
+		failure.RetryAfter = min(max(wait, timeLeft(refused.header)), maxWait)
 	}
-	switch {
-	case refused.foreign && failure.Message == "":
-		failure.Message = c.fill("the answer is not one of {service}: check {setting}, and any proxy on the way")
-	case !refused.foreign && verdict.hint != "":
-		failure.Message = c.fill(verdict.hint)
+	failure.Fix = c.fill(verdict.fix)
+	if refused.foreign {
+		failure.Message = cmp.Or(failure.Message, c.fill("the answer is not one of {service}"))
+		failure.Fix = c.fill("check {setting}, and any proxy on the way")
 	}
 	return failure
 }
 
 // byStatus is the rule for a code that no rule has.
-func (c *call) byStatus(status int) rule {
+func byStatus(status int) rule {
 	switch status {
 	case http.StatusTooManyRequests:
 		return rule{throttled: true}
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return rule{kind: cloud.OperatorFault, hint: c.denied}
+		return rule{kind: cloud.OperatorFault}
 	}
 	return rule{}
 }
 
-// fill puts the names of this call into a hint.
-func (c *call) fill(hint string) string {
+// fill puts the names of this call into a text.
+func (c *call) fill(text string) string {
 	return strings.NewReplacer("{service}", c.service, "{setting}", c.setting, "{host}", c.host,
-		"{action}", c.action, "{queue}", c.queue).Replace(hint)
+		"{action}", c.action, "{queue}", c.queue).Replace(text)
 }
 
 // waited rounds a time for a person.
@@ -150,6 +162,17 @@ func waited(d time.Duration) string {
 		return d.Round(time.Millisecond).String()
 	}
 	return d.Round(100 * time.Millisecond).String()
+}
+
+// maxWait bounds the wait that an answer may ask for.
+const maxWait = time.Minute
+
+// retryAfter returns the wait, in milliseconds, of the header by which the gateway marks
+// an answer as throttled, whatever its code, and reports whether there is one; 0 is none.
+// See https://github.com/aliyun/darabonba-openapi/pull/283
+func retryAfter(header http.Header) (wait time.Duration, marked bool) {
+	wait = milliseconds(header.Get("X-Acs-Retry-After"))
+	return wait, wait > 0
 }
 
 // timeLeft returns the wait that a throttled answer asks for: TimeLeft, in
@@ -161,8 +184,8 @@ func timeLeft(header http.Header) time.Duration {
 	for _, name := range []string{"X-Ratelimit-User-Api", "X-Ratelimit-User"} {
 		for pair := range strings.SplitSeq(header.Get(name), ",") {
 			value, found := strings.CutPrefix(strings.TrimSpace(pair), "TimeLeft:")
-			if ms, err := strconv.ParseUint(value, 10, 31); found && err == nil {
-				longest = max(longest, time.Duration(ms)*time.Millisecond)
+			if found {
+				longest = max(longest, milliseconds(value))
 			}
 		}
 	}
@@ -170,4 +193,13 @@ func timeLeft(header http.Header) time.Duration {
 		longest = max(longest, time.Duration(seconds)*time.Second)
 	}
 	return longest
+}
+
+// milliseconds reads a wait; 0 if it is no number.
+func milliseconds(value string) time.Duration {
+	ms, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
 }

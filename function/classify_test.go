@@ -62,6 +62,7 @@ func failures() map[string]struct {
 		"404, unknown code": {refused(404, "New"), verdict{transient, false, true, "New"}},
 		"500, unknown code": {refused(500, "New"), verdict{transient, false, false, "New"}},
 		"200, unknown code": {refused(200, "New"), verdict{transient, false, true, "New"}},
+		"408, unknown code": {refused(408, "New"), verdict{transient, false, false, "New"}},
 		"400, no code":      {refused(400, ""), verdict{transient, false, true, "NoCode"}},
 		"a page with 200":   {foreign(200), verdict{transient, false, false, "NotAnAnswer"}},
 		"a redirect":        {foreign(302), verdict{transient, false, false, "NotAnAnswer"}},
@@ -119,10 +120,14 @@ func (k kinds) check(t *testing.T, rules []string, classify func(function.Failur
 	}
 	for code, want := range k {
 		t.Run(code, func(t *testing.T) {
-			// The code goes before the status.
-			for _, status := range []int{want.status, 200, 500} {
+			// The code goes before the status, unless a request would be given up.
+			statuses := []int{want.status, 200, 500}
+			if want.kind == permanent {
+				statuses = []int{want.status, 200, 400, 404, 422}
+			}
+			for _, status := range statuses {
 				got := verdictOf(t, classify(function.Failure{Status: status, Code: code}))
-				assert.Equal(t, verdict{want.kind, want.throttled, false, code}, got)
+				assert.Equal(t, verdict{want.kind, want.throttled, false, code}, got, status)
 			}
 		})
 		for rule := range unseen {
@@ -153,7 +158,6 @@ func TestClassifyDBS_Codes(t *testing.T) {
 		"InvalidSecurityToken.Expired":   {400, fault, false},
 		"InvalidSecurityToken.Malformed": {400, fault, false},
 		"MissingSecurityToken":           {400, fault, false},
-		"MissingAuthorizationHeader":     {400, fault, false},
 		"InvalidCredentials":             {400, fault, false},
 		"Forbidden":                      {403, fault, false},
 		"Forbidden.RAM":                  {403, fault, false},
@@ -165,6 +169,21 @@ func TestClassifyDBS_Codes(t *testing.T) {
 		"InvalidProduct.NotFound":        {404, fault, false},
 		"InvalidProtocol.NeedSsl":        {404, fault, false},
 		"InvalidVersion":                 {400, fault, false},
+		"Forbidden.AccountArrears":       {403, fault, false},
+		"AccessDenied":                   {403, fault, false},
+
+		"MissingAuthorizationHeader": {400, fault, false},
+		"MissingSignature":           {400, fault, false},
+		"MissingSignatureNonce":      {400, fault, false},
+		"MissingTimestamp":           {400, fault, false},
+		"MissingTimeStamp":           {400, fault, false},
+		"MissingVersion":             {400, fault, false},
+		"MissingAction":              {400, fault, false},
+		"MissingNonce":               {400, fault, false},
+		"MissingContentSha256":       {400, fault, false},
+		"MissingHeader":              {400, fault, false},
+		"MissingDate":                {400, fault, false},
+		"MissingHost":                {400, fault, false},
 
 		"MissingParameter":            {400, permanent, false},
 		"MissingBackupSetId":          {400, permanent, false},
@@ -215,48 +234,119 @@ func TestClassifyMNS_Codes(t *testing.T) {
 	}
 }
 
-func TestClassify_HintsNameWhatToDo(t *testing.T) {
-	type failure = function.Failure
-	dbs := func(operation string, f failure) error { return function.ClassifyDBS(f, operation, someKey, bare) }
-	mns := func(action string, f failure) error { return function.ClassifyMNS(f, action, someKey, bare) }
+// Nothing is given up for a code that comes with a status of another meaning.
+func TestClassify_TheStatusGoesWithTheCode(t *testing.T) {
 	for name, c := range map[string]struct {
-		err  error
-		says string
+		status int
+		want   verdict
 	}{
-		"a list that is forbidden": {
-			dbs("DescribeIncrementBackupList", failure{Status: 403, Code: "Request.Forbidden"}),
-			"allow dbs:DescribeIncrementBackupList to the function's role (the role's policy in s.yaml)",
-		},
-		"a 403 with an unknown code": {
-			dbs("DescribeBackupSetDownloadTaskList", failure{Status: 403, Code: "New"}),
-			"allow dbs:DescribeBackupSetDownloadTaskList to the function's role",
-		},
-		"an endpoint without the operation": {
-			dbs("CreateIncrementBackupSetDownload", failure{Status: 404, Code: "InvalidApi.NotFound"}),
-			"does not serve dbs:CreateIncrementBackupSetDownload: check DBS_ENDPOINT",
-		},
-		"another clock": {
-			dbs("Operation", failure{Status: 400, Code: "InvalidTimeStamp.Expired"}), "the clock of the instance is off",
-		},
-		"a page": {
-			dbs("Operation", failure{Status: 502, Foreign: true}), "the answer is not one of DBS: check DBS_ENDPOINT",
-		},
-		"DBS's own words for a wrong request": {
-			dbs("Operation", failure{Status: 400, Code: "InvalidParameter", Message: "its words"}), "its words",
-		},
-		"a page that is forbidden": {
-			mns("mns:SendMessage", failure{Status: 403, Foreign: true}), "the answer is not one of MNS: check MNS_ENDPOINT",
-		},
-		"a queue that is denied": {
-			mns("mns:GetQueueAttributes", failure{Status: 403, Code: "AccessDenied"}),
-			"allow mns:GetQueueAttributes on queue results to the function's role (the role's policy in s.yaml)",
-		},
-		"a queue that is missing": {
-			mns("mns:SendMessage", failure{Status: 404, Code: "QueueNotExist"}), "queue results does not exist",
-		},
+		"401": {401, verdict{kind: fault}},
+		"403": {403, verdict{kind: fault}},
+		"408": {408, verdict{}},
+		"429": {429, verdict{throttled: true}},
+		"500": {500, verdict{}},
+		"503": {503, verdict{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.Contains(t, classified(t, c.err).Message, c.says)
+			for _, code := range []string{"InvalidParameter", "MissingParameter", "Param.NotFound", "IdempotentParameterMismatch"} {
+				c.want.code = code
+				failure := function.Failure{Status: c.status, Code: code}
+				for _, wrap := range wraps() {
+					assert.Equal(t, c.want, verdictOf(t, function.ClassifyDBS(failure, "Operation", someKey, wrap)))
+				}
+			}
+			c.want.code = "InvalidArgument"
+			failure := function.Failure{Status: c.status, Code: "InvalidArgument"}
+			assert.Equal(t, c.want, verdictOf(t, function.ClassifyMNS(failure, "mns:SendMessage", someKey, bare)))
+		})
+	}
+	for _, code := range []string{"Forbidden", "Forbidden.InstanceNotFound", "Forbidden.RAM", "Request.Forbidden"} {
+		err := function.ClassifyDBS(function.Failure{Status: 404, Code: code}, "Operation", someKey, bare)
+		assert.Equal(t, verdict{unknown: true, code: code}, verdictOf(t, err), "one thing that does not exist")
+		assert.Empty(t, classified(t, err).Fix)
+	}
+}
+
+func TestClassify_TheServicesOwnWordsAndTheFix(t *testing.T) {
+	type failure = function.Failure
+	const words = "The service's own words."
+	dbs := func(operation string, f failure) error { return function.ClassifyDBS(f, operation, someKey, bare) }
+	mns := func(action string, f failure) error { return function.ClassifyMNS(f, action, someKey, bare) }
+	refused := func(status int, code string) failure { return failure{Status: status, Code: code, Message: words} }
+	for name, c := range map[string]struct {
+		err          error
+		message, fix string
+	}{
+		"a list that is forbidden": {dbs("DescribeIncrementBackupList", refused(403, "Request.Forbidden")), words,
+			"grant dbs:DescribeIncrementBackupList to the function's role (the role's policy in s.yaml)"},
+		"no permission": {dbs("DescribeBackupPlanList", refused(403, "NoPermission")), words,
+			"grant dbs:DescribeBackupPlanList to the function's role (the role's policy in s.yaml)"},
+		"a role without rights":      {dbs("A", refused(403, "Forbidden.RAM")), words, "grant dbs:A to the function's role (the role's policy in s.yaml)"},
+		"forbidden":                  {dbs("A", refused(403, "Forbidden")), words, "grant dbs:A to the function's role (the role's policy in s.yaml)"},
+		"access denied":              {dbs("A", refused(403, "AccessDenied.Role")), words, "grant dbs:A to the function's role (the role's policy in s.yaml)"},
+		"risk control":               {dbs("A", refused(403, "Forbidden.RiskControl")), words, ""},
+		"an account not verified":    {dbs("A", refused(403, "Forbidden.UserVerification")), words, ""},
+		"arrears":                    {dbs("A", refused(403, "Account.Arrearage")), words, ""},
+		"a 403 with an unknown code": {dbs("A", refused(403, "New")), words, ""},
+		"a 403 without a code":       {dbs("A", refused(403, "")), words, ""},
+		"an endpoint without the operation": {dbs("A", refused(404, "InvalidApi.NotFound")), words,
+			"correct DBS_ENDPOINT: this endpoint does not serve dbs:A"},
+		"another clock": {dbs("A", refused(400, "InvalidTimeStamp.Expired")), words,
+			"the clock of the instance is more than 15 minutes off: report this to Function Compute"},
+		"a wrong key": {dbs("A", refused(403, "SignatureDoesNotMatch")), words,
+			"check the function's role (s.yaml: role) and DBS_ENDPOINT"},
+		"a proxy that removes headers": {dbs("A", refused(400, "MissingTimestamp")), words,
+			"check any proxy between the function and dbs.example.com: it removes a part of the request"},
+		"a wrong request":       {dbs("A", refused(400, "InvalidParameter")), words, ""},
+		"an unknown code":       {dbs("A", refused(400, "New")), words, ""},
+		"throttled":             {dbs("A", refused(400, "Throttling.User")), words, ""},
+		"a page":                {dbs("A", failure{Status: 502, Foreign: true}), "the answer is not one of DBS", "check DBS_ENDPOINT, and any proxy on the way"},
+		"a page, forbidden":     {mns("m", failure{Status: 403, Foreign: true}), "the answer is not one of MNS", "check MNS_ENDPOINT, and any proxy on the way"},
+		"no answer":             {dbs("A", failure{Err: errors.New("reset")}), "reset", ""},
+		"a queue, denied":       {mns("mns:GetQueueAttributes", refused(403, "AccessDenied")), words, "grant mns:GetQueueAttributes on queue results to the function's role (the role's policy in s.yaml)"},
+		"a queue, missing":      {mns("m", refused(404, "QueueNotExist")), words, "create queue results, or correct the setting that names it"},
+		"a queue, misnamed":     {mns("m", refused(400, "InvalidQueueName")), words, "correct the setting that names queue results, or MNS_ENDPOINT"},
+		"the clock, by MNS":     {mns("m", refused(408, "TimeExpired")), words, "the clock of the instance is more than 15 minutes off: report this to Function Compute"},
+		"a proxy, by MNS":       {mns("m", refused(400, "MissingDateHeader")), words, "check any proxy between the function and mns.example.com: it removes or changes a part of the request"},
+		"a key, refused by MNS": {mns("m", refused(403, "InvalidAccessKeyId")), words, "check the function's role (s.yaml: role) and MNS_ENDPOINT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := classified(t, c.err)
+			assert.Equal(t, c.message, got.Message)
+			assert.Equal(t, c.fix, got.Fix)
+		})
+	}
+}
+
+// The gateway marks an answer as throttled by a header, whatever the code.
+func TestClassify_AnyAnswerMayAskForAWait(t *testing.T) {
+	asks := func(ms string) http.Header { return http.Header{"X-Acs-Retry-After": {ms}} }
+	for name, c := range map[string]struct {
+		failure function.Failure
+		want    verdict
+		wait    time.Duration
+	}{
+		"a known code keeps its kind": {function.Failure{Status: 400, Code: "InvalidParameter", Header: asks("1500")},
+			verdict{permanent, true, false, "InvalidParameter"}, 1500 * time.Millisecond},
+		"an operator fault too": {function.Failure{Status: 403, Code: "Forbidden.RAM", Header: asks("1")},
+			verdict{fault, true, false, "Forbidden.RAM"}, time.Millisecond},
+		"an unknown code is transient": {function.Failure{Status: 400, Code: "Degrade.Api", Header: asks(" 300 ")},
+			verdict{transient, true, false, "Degrade.Api"}, 300 * time.Millisecond},
+		"with a 403 too": {function.Failure{Status: 403, Code: "New", Header: asks("300")},
+			verdict{transient, true, false, "New"}, 300 * time.Millisecond},
+		"a known code with a 503": {function.Failure{Status: 503, Code: "InvalidParameter", Header: asks("300")},
+			verdict{transient, true, false, "InvalidParameter"}, 300 * time.Millisecond},
+		"a page": {function.Failure{Status: 503, Foreign: true, Header: asks("300")},
+			verdict{transient, true, false, "NotAnAnswer"}, 300 * time.Millisecond},
+		"at most a minute": {function.Failure{Status: 400, Code: "New", Header: asks("600000")},
+			verdict{transient, true, false, "New"}, time.Minute},
+		"0 is none":       {function.Failure{Status: 400, Code: "New", Header: asks("0")}, verdict{transient, false, true, "New"}, 0},
+		"rubbish is none": {function.Failure{Status: 400, Code: "New", Header: asks("soon")}, verdict{transient, false, true, "New"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := function.ClassifyDBS(c.failure, "Operation", someKey, bare)
+			assert.Equal(t, c.want, verdictOf(t, err))
+			assert.Equal(t, c.wait, classified(t, err).RetryAfter)
 		})
 	}
 }
@@ -275,7 +365,9 @@ func TestClassify_ReadsTheWaitHintOfAThrottledAnswer(t *testing.T) {
 			http.Header{"X-Ratelimit-User": {"TimeLeft:20"}, "X-Ratelimit-User-Api": {"TimeLeft:30"}}, 30 * time.Millisecond},
 		"the longer one of both kinds": {"Throttling.User",
 			http.Header{"X-Ratelimit-User": {"TimeLeft:5000"}, "Retry-After": {"2"}}, 5 * time.Second},
-		"Retry-After": {"Throttling.User", http.Header{"Retry-After": {"2"}}, 2 * time.Second},
+		"at most a minute":             {"Throttling.User", http.Header{"X-Ratelimit-User-Api": {"TimeLeft:600000"}}, time.Minute},
+		"at most a minute, in seconds": {"Throttling.User", http.Header{"Retry-After": {"600"}}, time.Minute},
+		"Retry-After":                  {"Throttling.User", http.Header{"Retry-After": {"2"}}, 2 * time.Second},
 		"rubbish": {"Throttling.User",
 			http.Header{"X-Ratelimit-User": {"TimeLeft:soon"}, "Retry-After": {"-1"}}, 0},
 		"a number too big": {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:99999999999999999999"}}, 0},

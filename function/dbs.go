@@ -70,7 +70,7 @@ func callDBS[T any](
 	}
 	attempt := call{
 		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
-		rules: dbsRules, denied: dbsDenied, credential: own, started: time.Now(),
+		rules: dbsRules, credential: own, started: time.Now(),
 	}
 	key, err := own()
 	if err != nil {
@@ -151,17 +151,16 @@ func readTask(got answer) (handler.Task, error) {
 	return handler.Task{}, &reply.refused
 }
 
-// dbsDenied is what a refused permission needs.
-const dbsDenied = "allow {action} to the function's role (the role's policy in s.yaml)"
-
 // dbsRules are the error codes of DBS and of the API gateway. The status of one code
 // varies, so the code goes first. See https://help.aliyun.com/document_detail/48054.html for the
 // gateway's, and for those of DBS the pages of its operations.
 func dbsRules() []rule {
 	const (
-		clock       = "the clock of the instance is off"
-		credentials = "the credentials or the signature were refused: check the function's role, and {setting}"
-		endpoint    = "the endpoint does not serve {action}: check {setting}"
+		denied      = "grant {action} to the function's role (the role's policy in s.yaml)"
+		clock       = "the clock of the instance is more than 15 minutes off: report this to Function Compute"
+		credentials = "check the function's role (s.yaml: role) and {setting}"
+		endpoint    = "correct {setting}: this endpoint does not serve {action}"
+		removed     = "check any proxy between the function and {host}: it removes a part of the request"
 	)
 	return []rule{
 		{code: "Throttling*", throttled: true},
@@ -170,23 +169,42 @@ func dbsRules() []rule {
 		{code: "InternalError*"},
 		{code: "SignatureNonceUsed*"}, // the next attempt has another
 
-		{code: "InvalidTimeStamp*", kind: cloud.OperatorFault, hint: clock},
-		{code: "InvalidAccessKeyId*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "MissingAccessKeyId*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "SignatureDoesNotMatch*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "IncompleteSignature*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "InvalidSecurityToken*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "MissingSecurityToken*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "MissingAuthorization*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "InvalidCredentials*", kind: cloud.OperatorFault, hint: credentials},
-		{code: "Forbidden*", kind: cloud.OperatorFault, hint: dbsDenied},
-		{code: "NoPermission*", kind: cloud.OperatorFault, hint: dbsDenied},
-		{code: "Request.Forbidden*", kind: cloud.OperatorFault, hint: dbsDenied},
-		{code: "InvalidApi.NotFound*", kind: cloud.OperatorFault, hint: endpoint},
-		{code: "InvalidAction*", kind: cloud.OperatorFault, hint: endpoint},
-		{code: "InvalidProduct.NotFound*", kind: cloud.OperatorFault, hint: endpoint},
-		{code: "InvalidProtocol.NeedSsl*", kind: cloud.OperatorFault, hint: endpoint},
-		{code: "InvalidVersion*", kind: cloud.OperatorFault, hint: endpoint},
+		{code: "InvalidTimeStamp*", kind: cloud.OperatorFault, fix: clock},
+		{code: "InvalidAccessKeyId*", kind: cloud.OperatorFault, fix: credentials},
+		{code: "MissingAccessKeyId*", kind: cloud.OperatorFault, fix: credentials},
+		{code: "SignatureDoesNotMatch*", kind: cloud.OperatorFault, fix: credentials},
+		{code: "IncompleteSignature*", kind: cloud.OperatorFault, fix: credentials},
+		{code: "InvalidSecurityToken*", kind: cloud.OperatorFault, fix: credentials},
+		{code: "MissingSecurityToken*", kind: cloud.OperatorFault, fix: credentials},
+		{code: "InvalidCredentials*", kind: cloud.OperatorFault, fix: credentials},
+
+		// Risk control, arrears and an account that is not verified are forbidden too.
+		// With a 404 the code is about one thing that does not exist.
+		{code: "Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound},
+		{code: "Forbidden", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
+		{code: "Forbidden.RAM*", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
+		{code: "Request.Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
+		{code: "NoPermission*", kind: cloud.OperatorFault, fix: denied},
+		{code: "AccessDenied*", kind: cloud.OperatorFault, fix: denied},
+
+		{code: "InvalidApi.NotFound*", kind: cloud.OperatorFault, fix: endpoint},
+		{code: "InvalidAction*", kind: cloud.OperatorFault, fix: endpoint},
+		{code: "InvalidProduct.NotFound*", kind: cloud.OperatorFault, fix: endpoint},
+		{code: "InvalidProtocol.NeedSsl*", kind: cloud.OperatorFault, fix: endpoint},
+		{code: "InvalidVersion*", kind: cloud.OperatorFault, fix: endpoint},
+
+		// Every request has these.
+		{code: "MissingAuthorization*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingSignature*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingTimestamp*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingTimeStamp*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingVersion*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingAction*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingNonce*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingContent*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingHeader*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingDate*", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingHost*", kind: cloud.OperatorFault, fix: removed},
 
 		{code: "Param.NotFound*", kind: cloud.Permanent},
 		{code: "InvalidParameter*", kind: cloud.Permanent},

@@ -139,7 +139,7 @@ func TestLists_ARefusedPermissionNamesTheAction(t *testing.T) {
 			policy.Revoke("dbs:" + name)
 			got := classified(t, list(invocation(t, s.key), s.tasks))
 			assert.Equal(t, cloud.OperatorFault, got.Kind)
-			assert.Contains(t, got.Message, "allow dbs:"+name+" to the function's role")
+			assert.Contains(t, got.Fix, "grant dbs:"+name+" to the function's role")
 		})
 	}
 }

@@ -105,8 +105,10 @@ func (q *mnsQueue) send(ctx context.Context, messages []mns.MessageSendRequest) 
 		for i, message := range response.Messages {
 			switch {
 			case message.ErrorCode != "":
-				answers[i] = client.attempt.classify(&refusal{status: client.got.status, code: message.ErrorCode,
-					message: message.ErrorMessage, header: client.got.header})
+				// The status is that of the batch.
+				answers[i] = client.attempt.classify(&refusal{
+					code: message.ErrorCode, message: message.ErrorMessage, header: client.got.header,
+				})
 			case message.MessageId == "":
 				answers[i] = client.attempt.classify(errors.New("the answer has no MessageId"))
 			}
@@ -148,7 +150,7 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 	}
 	attempt := call{
 		service: "MNS", setting: "MNS_ENDPOINT", host: q.endpoint.Host, action: action, queue: q.name,
-		rules: mnsRules, denied: mnsDenied, credential: own, started: time.Now(),
+		rules: mnsRules, credential: own, started: time.Now(),
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -284,18 +286,17 @@ func isXMLText(body string) bool {
 	})
 }
 
-// mnsDenied is what a refused permission needs.
-const mnsDenied = "allow {action} on queue {queue} to the function's role (the role's policy in s.yaml)"
-
 // mnsRules are the error codes of MNS. See https://help.aliyun.com/document_detail/27501.html,
 // and for too many requests
 // https://www.alibabacloud.com/help/en/mns/developer-reference/flow-limiting-policy
 func mnsRules() []rule {
 	const (
-		clock       = "the clock of the instance is off"
-		credentials = "the credentials or the signature were refused for queue {queue}: check the function's role"
-		address     = "queue {queue} cannot be addressed: check its name and {setting}"
-		missing     = "queue {queue} does not exist: create it, or correct the setting that names it"
+		denied      = "grant {action} on queue {queue} to the function's role (the role's policy in s.yaml)"
+		clock       = "the clock of the instance is more than 15 minutes off: report this to Function Compute"
+		credentials = "check the function's role (s.yaml: role) and {setting}"
+		removed     = "check any proxy between the function and {host}: it removes or changes a part of the request"
+		address     = "correct the setting that names queue {queue}, or {setting}"
+		missing     = "create queue {queue}, or correct the setting that names it"
 	)
 	return []rule{
 		{code: "TooManyRequests*", throttled: true},
@@ -306,18 +307,18 @@ func mnsRules() []rule {
 		{code: "ServiceUnavailable*"},
 		{code: "InvalidDegist"}, // sic; the body was changed on the way
 
-		{code: "TimeExpired", kind: cloud.OperatorFault, hint: clock},
-		{code: "QueueNotExist", kind: cloud.OperatorFault, hint: missing},
-		{code: "AccessDenied", kind: cloud.OperatorFault, hint: mnsDenied},
-		{code: "InvalidAccessKeyId", kind: cloud.OperatorFault, hint: credentials},
-		{code: "SignatureDoesNotMatch", kind: cloud.OperatorFault, hint: credentials},
-		{code: "InvalidAuthorizationHeader", kind: cloud.OperatorFault, hint: credentials},
-		{code: "MissingAuthorizationHeader", kind: cloud.OperatorFault, hint: credentials},
-		{code: "InvalidDateHeader", kind: cloud.OperatorFault, hint: credentials},
-		{code: "MissingDateHeader", kind: cloud.OperatorFault, hint: credentials},
-		{code: "InvalidRequestURL", kind: cloud.OperatorFault, hint: address},
-		{code: "InvalidQueueName", kind: cloud.OperatorFault, hint: address},
-		{code: "QueueNameLengthError", kind: cloud.OperatorFault, hint: address},
+		{code: "TimeExpired", kind: cloud.OperatorFault, fix: clock},
+		{code: "QueueNotExist", kind: cloud.OperatorFault, fix: missing},
+		{code: "AccessDenied", kind: cloud.OperatorFault, fix: denied},
+		{code: "InvalidAccessKeyId", kind: cloud.OperatorFault, fix: credentials},
+		{code: "SignatureDoesNotMatch", kind: cloud.OperatorFault, fix: credentials},
+		{code: "InvalidAuthorizationHeader", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingAuthorizationHeader", kind: cloud.OperatorFault, fix: removed},
+		{code: "InvalidDateHeader", kind: cloud.OperatorFault, fix: removed},
+		{code: "MissingDateHeader", kind: cloud.OperatorFault, fix: removed},
+		{code: "InvalidRequestURL", kind: cloud.OperatorFault, fix: address},
+		{code: "InvalidQueueName", kind: cloud.OperatorFault, fix: address},
+		{code: "QueueNameLengthError", kind: cloud.OperatorFault, fix: address},
 
 		{code: "InvalidArgument", kind: cloud.Permanent},
 		{code: "MalformedXML", kind: cloud.Permanent},

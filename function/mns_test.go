@@ -114,12 +114,25 @@ func TestQueue_ClassifiesWhatTheServiceAnswers(t *testing.T) {
 		assert.Equal(t, "NoAnswer", classified(t, answers[0]).Code)
 		assert.NoError(t, answers[1])
 	})
+	t.Run("one message is refused for good", func(t *testing.T) {
+		part := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError) // of the batch
+			_, _ = io.WriteString(w, `<Messages><Message><ErrorCode>InvalidArgument</ErrorCode><ErrorMessage>m</ErrorMessage></Message>`+
+				`<Message><MessageBodyMD5>A</MessageBodyMD5><MessageId>B</MessageId></Message></Messages>`)
+		}))
+		t.Cleanup(part.Close)
+		s := start(t)
+		answers := function.NewQueue(part.URL, "results", noKey).Send(invocation(t, s.key), messages("a", "b"))
+		require.Len(t, answers, 2)
+		assert.Equal(t, verdict{kind: permanent, code: "InvalidArgument"}, verdictOf(t, answers[0]))
+		assert.NoError(t, answers[1])
+	})
 	t.Run("no queue", func(t *testing.T) {
 		s := start(t)
 		nowhere := function.NewQueue(s.mnsServer.URL, "nowhere", noKey)
 		got := classified(t, nowhere.Send(invocation(t, s.key), messages("x"))[0])
 		assert.Equal(t, cloud.OperatorFault, got.Kind)
-		assert.Contains(t, got.Message, "nowhere")
+		assert.Contains(t, got.Fix, "nowhere")
 	})
 }
 
@@ -137,7 +150,7 @@ func TestQueue_TrySendIsRefusedForItsParameter(t *testing.T) {
 	s.mnsFaults.SetPlan(denied)
 	got = classified(t, s.queue.TrySend(invocation(t, s.key)))
 	assert.Equal(t, cloud.OperatorFault, got.Kind)
-	assert.Contains(t, got.Message, "allow mns:SendMessage and mns:BatchSendMessage on queue results")
+	assert.Contains(t, got.Fix, "grant mns:SendMessage and mns:BatchSendMessage on queue results")
 
 	t.Run("and never returns nil", func(t *testing.T) {
 		server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -197,7 +210,7 @@ func TestQueue_DepthCountsWhatTheQueueHolds(t *testing.T) {
 			got := classified(t, err)
 			assert.Equal(t, c.code, got.Code)
 			if c.status == http.StatusForbidden {
-				assert.Contains(t, got.Message, "mns:GetQueueAttributes")
+				assert.Contains(t, got.Fix, "mns:GetQueueAttributes")
 			}
 		})
 	}
