@@ -79,7 +79,7 @@ func callDBS[T any](
 	query := canonicalQuery(parameters)
 	target := &url.URL{Scheme: c.endpoint.Scheme, Host: c.endpoint.Host, Path: "/", RawQuery: query}
 	header := signACS3(target.Host, operation, dbsVersion, query, key, newMoment())
-	got, err := exchange(c.http, newRequest(ctx, http.MethodPost, target, header))
+	got, err := exchange(c.http, newRequest(ctx, http.MethodPost, target, header), maxDBSAnswer)
 	if err != nil {
 		return none, attempt.classify(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -40,16 +41,33 @@ func (c *dbsClient) DownloadTasks(
 	}, readDownloadTasks)
 }
 
-func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
-
-func readBackupSets(got answer) (page discovery.BackupSetPage, err error) {
-	page.Sets, page.Totals, err = readRows(got, "IncrementBackupFile", backupSet.read)
-	return page, err
+// BackupPlans makes one call of DescribeBackupPlanList. One endpoint may serve several
+// regions.
+//
+// See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupplanlist
+func (c *dbsClient) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error) {
+	return callDBS(ctx, c, "DescribeBackupPlanList", map[string]string{
+		"PageNum":  strconv.Itoa(pageNum),
+		"PageSize": strconv.Itoa(discovery.ListPageSize),
+		"Region":   region,
+	}, readBackupPlans)
 }
 
-func readDownloadTasks(got answer) (page discovery.DownloadTaskPage, err error) {
-	page.Tasks, page.Totals, err = readRows(got, "BackupSetDownloadTaskDetail", downloadTask.read)
-	return page, err
+func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+func readBackupSets(got answer) (discovery.BackupSetPage, error) {
+	sets, totals, err := readRows(got, "IncrementBackupFile", backupSet.read)
+	return discovery.BackupSetPage{Totals: totals, Date: got.date(), Sets: sets}, err
+}
+
+func readDownloadTasks(got answer) (discovery.DownloadTaskPage, error) {
+	tasks, totals, err := readRows(got, "BackupSetDownloadTaskDetail", downloadTask.read)
+	return discovery.DownloadTaskPage{Totals: totals, Date: got.date(), Tasks: tasks}, err
+}
+
+func readBackupPlans(got answer) (discovery.BackupPlanPage, error) {
+	plans, totals, err := readRows(got, "BackupPlanDetail", backupPlan.read)
+	return discovery.BackupPlanPage{Totals: totals, Date: got.date(), Plans: plans}, err
 }
 
 // readRows reads the rows of a page and the totals. Anything but a list is an error,
@@ -177,5 +195,20 @@ func (t downloadTask) read() discovery.DownloadTask {
 		JobType:       string(t.BackupSetJobType),
 		Status:        string(t.BackupSetDownloadStatus),
 		CreateTime:    t.BackupSetDownloadCreateTime.time(),
+	}
+}
+
+// backupPlan is a row of DescribeBackupPlanList.
+type backupPlan struct {
+	BackupPlanID     text `json:"BackupPlanId"`
+	BackupPlanStatus text
+	EnableBackupLog  text
+}
+
+func (p backupPlan) read() discovery.BackupPlan {
+	return discovery.BackupPlan{
+		ID:          string(p.BackupPlanID),
+		Status:      string(p.BackupPlanStatus),
+		Incremental: !strings.EqualFold(string(p.EnableBackupLog), "false"),
 	}
 }

@@ -54,6 +54,10 @@ func TestLists_AskForAPage(t *testing.T) {
 			return err
 		}, asked{"DescribeBackupSetDownloadTaskList", map[string]string{"BackupPlanId": "dbsqdss5tmh****", "PageNum": "0",
 			"PageSize": "100"}}},
+		"backup plans": {"backup-plans.json", func(lister function.DBS) error {
+			_, err := lister.BackupPlans(t.Context(), "cn-shanghai", 2)
+			return err
+		}, asked{"DescribeBackupPlanList", map[string]string{"Region": "cn-shanghai", "PageNum": "2", "PageSize": "100"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got asked
@@ -127,6 +131,10 @@ func TestLists_ARefusedPermissionNamesTheAction(t *testing.T) {
 			_, err := lister.DownloadTasks(ctx, "plan", 0)
 			return err
 		},
+		dbs.ActionListPlans: func(ctx context.Context, lister function.DBS) error {
+			_, err := lister.BackupPlans(ctx, "cn-hangzhou", 0)
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
@@ -160,6 +168,40 @@ func TestLists_OfficialSamples(t *testing.T) {
 		ID: "urxgrxt7****", BackupSetID: "1h7za2yws****", BackupSetCode: "mysql-bin.00XXXX", JobType: "cbs_backup_sub_cont",
 		Status: "finish", CreateTime: time.UnixMilli(1642044001000).UTC(),
 	}}}, tasks)
+}
+
+func TestLists_BackupPlans(t *testing.T) {
+	page, err := function.ReadBackupPlans(200, testdata(t, "backup-plans.json"))
+	require.NoError(t, err)
+	assert.Equal(t, discovery.BackupPlanPage{Totals: discovery.Totals{Pages: 1, Elements: 4}, Plans: []discovery.BackupPlan{
+		{ID: "dbsqdss5tmh****", Status: "running", Incremental: true},
+		{ID: "a", Status: "wait"},
+		{ID: "b", Status: "pause"},
+		{ID: "c", Status: "running", Incremental: true}, // EnableBackupLog is not said
+	}}, page)
+}
+
+// A page of tasks that failed with long messages has megabytes.
+func TestLists_ReadALargePage(t *testing.T) {
+	rows := strings.Repeat(`{"BackupSetDownloadTaskId":"x","ErrMessage":"`+strings.Repeat("e", 80_000)+`"},`, 100)
+	body := `{"Success":true,"TotalPages":1,"TotalElements":100,"Items":[` + strings.TrimSuffix(rows, ",") + `]}`
+	for name, length := range map[string]string{"of known length": strconv.Itoa(len(body)), "in chunks": ""} {
+		t.Run(name, func(t *testing.T) {
+			server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				w.Header().Set("Date", "Mon, 23 Nov 2026 09:00:00 GMT")
+				_, _ = io.WriteString(w, body)
+			}))
+			require.NoError(t, err)
+			defer server.Close()
+			page, err := function.NewDBS(server.URL, 1, someKey).DownloadTasks(t.Context(), "plan", 0)
+			require.NoError(t, err)
+			assert.Len(t, page.Tasks, 100)
+			assert.Equal(t, time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC), page.Date)
+		})
+	}
 }
 
 func TestLists_WhatIsAList(t *testing.T) {

@@ -24,6 +24,7 @@ type DBS interface {
 	handler.TaskCreator
 	discovery.Lister
 	check.DBS
+	BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error)
 }
 
 func NewDBS(endpoint string, connections int, fallback Credential) DBS {
@@ -102,6 +103,10 @@ func ReadBackupSets(status int, body []byte) (discovery.BackupSetPage, error) {
 
 func ReadDownloadTasks(status int, body []byte) (discovery.DownloadTaskPage, error) {
 	return readAs(status, body, readDownloadTasks)
+}
+
+func ReadBackupPlans(status int, body []byte) (discovery.BackupPlanPage, error) {
+	return readAs(status, body, readBackupPlans)
 }
 
 func readAs[T any](status int, body []byte, read func(answer) (T, error)) (T, error) {

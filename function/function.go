@@ -36,7 +36,7 @@ are environment variables:
   CONCURRENCY              DBS calls in flight, 1 to 256; default 16
   MAX_REQUESTS_PER_SECOND  DBS calls started a second; default 0, no limit
   RESULT_ENCODING          raw or base64; default raw
-  BACKUP_PLAN_IDS          DBS backup plans to discover, comma-separated; default: discovery by hand only
+  BACKUP_PLAN_IDS          DBS backup plans to discover, comma-separated, or all; default: discovery by hand only
   SOURCE_QUEUE             MNS queue that takes what discovery finds; required with BACKUP_PLAN_IDS
   LOOKBACK_HOURS           how far back discovery looks, 1 to 43800; default 72
   LOG_LEVEL                debug, info, warn or error; default info

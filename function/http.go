@@ -16,11 +16,12 @@ import (
 // userAgent names the function to the services.
 const userAgent = "increment-backup-download"
 
-// maxAnswer bounds what is read of an answer. A page of 100 rows, the largest there
-// is, has some 200 KB.
-const maxAnswer = 1 << 20
-
-var errTooLarge = fmt.Errorf("it is larger than %d bytes", maxAnswer)
+// What is read of an answer, at most. A page of 100 rows usually has some 200 KB, and
+// some megabytes if its tasks have failed with long messages.
+const (
+	maxDBSAnswer = 8 << 20
+	maxMNSAnswer = 1 << 20
+)
 
 // newTransport returns a transport that keeps up to the given number of connections
 // to its one host, and opens no more. A request of up to writeBuffer bytes is
@@ -57,6 +58,15 @@ type answer struct {
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
+// date returns the time of the answer by the service's clock; zero if it does not say.
+func (a answer) date() time.Time {
+	date, err := http.ParseTime(a.header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return date
+}
+
 // newRequest returns a request without a body. It is what http.NewRequest makes,
 // without parsing the URL of each call again.
 func newRequest(ctx context.Context, method string, target *url.URL, header http.Header) *http.Request {
@@ -74,8 +84,8 @@ func setBody(request *http.Request, body []byte) {
 	request.ContentLength = int64(len(body))
 }
 
-// exchange sends a request and reads the answer.
-func exchange(transport *http.Transport, request *http.Request) (answer, error) {
+// exchange sends a request and reads the answer, of at most limit bytes.
+func exchange(transport *http.Transport, request *http.Request, limit int64) (answer, error) {
 	// An instance that was frozen holds connections that the server has closed
 	// since. If this header is present, even without a value, which keeps it off the
 	// wire, net/http sends a POST again on a fresh connection: see
@@ -86,7 +96,7 @@ func exchange(transport *http.Transport, request *http.Request) (answer, error) 
 		return answer{}, inTime(request.Context(), err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := readBody(response)
+	body, err := readBody(response, limit)
 	if err != nil {
 		return answer{}, inTime(request.Context(), fmt.Errorf("reading the answer: %w", err))
 	}
@@ -103,18 +113,19 @@ func inTime(ctx context.Context, err error) error {
 }
 
 // readBody reads the body of an answer, at once if its length is known.
-func readBody(response *http.Response) ([]byte, error) {
+func readBody(response *http.Response, limit int64) ([]byte, error) {
+	tooLarge := fmt.Errorf("it is larger than %d bytes", limit)
 	switch length := response.ContentLength; {
-	case length > maxAnswer:
-		return nil, errTooLarge
+	case length > limit:
+		return nil, tooLarge
 	case length > 0:
 		body := make([]byte, length)
 		_, err := io.ReadFull(response.Body, body)
 		return body, err
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
-		return nil, errTooLarge
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		return nil, tooLarge
 	}
 	return body, err
 }

@@ -123,7 +123,8 @@ func (q *mnsQueue) send(ctx context.Context, messages []mns.MessageSendRequest) 
 	return answers
 }
 
-// Depth makes one GetQueueAttributes request.
+// Depth makes one GetQueueAttributes request. Delayed messages do not count: in the
+// source queue they are follow-ups.
 // See https://help.aliyun.com/document_detail/35131.html
 func (q *mnsQueue) Depth(ctx context.Context) (depth int, err error) {
 	err = q.call(ctx, "mns:GetQueueAttributes", func(client *mnsCall) error {
@@ -132,7 +133,7 @@ func (q *mnsQueue) Depth(ctx context.Context) (depth int, err error) {
 			// Without the counts, zero would look like an empty queue.
 			err = foreign(client.got, "the answer of MNS has no QueueName")
 		}
-		depth = int(got.ActiveMessages + got.InactiveMessages + got.DelayMessages)
+		depth = int(got.ActiveMessages + got.InactiveMessages)
 		return err
 	})
 	if err != nil {
@@ -201,7 +202,7 @@ func (c *mnsCall) Send(
 	if body != nil {
 		setBody(request, body)
 	}
-	if c.got, err = exchange(c.http, request); err != nil {
+	if c.got, err = exchange(c.http, request, maxMNSAnswer); err != nil {
 		return nil, err
 	}
 	if !c.got.ok() {

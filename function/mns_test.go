@@ -164,7 +164,7 @@ func TestQueue_TrySendIsRefusedForItsParameter(t *testing.T) {
 	})
 }
 
-func TestQueue_DepthCountsWhatTheQueueHolds(t *testing.T) {
+func TestQueue_DepthCountsActiveAndInactiveMessages(t *testing.T) {
 	s := start(t)
 	for range 3 {
 		_, err := s.mns.Put("results", "x")
@@ -184,8 +184,8 @@ func TestQueue_DepthCountsWhatTheQueueHolds(t *testing.T) {
 		depth  int
 		code   string
 	}{
-		"delayed ones too": {200, `<Queue><QueueName>q</QueueName><ActiveMessages>1</ActiveMessages>` +
-			`<InactiveMessages>20</InactiveMessages><DelayMessages>300</DelayMessages></Queue>`, 321, ""},
+		"without delayed ones": {200, `<Queue><QueueName>q</QueueName><ActiveMessages>1</ActiveMessages>` +
+			`<InactiveMessages>20</InactiveMessages><DelayMessages>300</DelayMessages></Queue>`, 21, ""},
 		"empty":      {200, ``, 0, "NoAnswer"},
 		"no queue":   {200, `<Queue></Queue>`, 0, "NotAnAnswer"},
 		"HTML":       {200, `<html></html>`, 0, "NoAnswer"},

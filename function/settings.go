@@ -150,17 +150,23 @@ func (r *settingsReader) queue(name, meaning string) string {
 	return ""
 }
 
-// backupPlanIDs reads a comma-separated list.
+// backupPlanIDs reads a comma-separated list, or [events.AllPlans] alone.
 func (r *settingsReader) backupPlanIDs(name string) []string {
 	value := r.getenv(name)
 	if value == "" {
 		return nil
+	}
+	if strings.EqualFold(strings.TrimSpace(value), events.AllPlans) {
+		return []string{events.AllPlans}
 	}
 	var ids []string
 	for id := range strings.SplitSeq(value, ",") {
 		switch id = strings.TrimSpace(id); {
 		case id == "":
 			r.wrong("%s is %.300q: an entry is empty", name, value)
+			return nil
+		case strings.EqualFold(id, events.AllPlans):
+			r.wrong("%s is %.300q: give all alone, or IDs without it", name, value)
 			return nil
 		case !events.IsBackupPlanID(id):
 			r.wrong("%s has %.300q: an ID has letters, digits, hyphens and underscores", name, id)

@@ -11,8 +11,8 @@ import (
 // Queue is the source queue, which takes the announcements.
 type Queue interface {
 	outbox.Queue
-	// Depth returns how many messages the queue holds: active, inactive and
-	// delayed, approximately (GetQueueAttributes). One attempt, safe for concurrent
+	// Depth returns how many messages the queue holds: active and inactive, without
+	// delayed ones, approximately (GetQueueAttributes). One attempt, safe for concurrent
 	// use, failures as *cloud.Error.
 	Depth(ctx context.Context) (int, error)
 }
@@ -42,6 +42,7 @@ type BackupSetQuery struct {
 // BackupSetPage is a page of a plan's incremental backup sets.
 type BackupSetPage struct {
 	Totals
+	Date time.Time // of DBS's answer, by its clock; zero if unknown
 	Sets []BackupSet
 }
 
@@ -69,6 +70,7 @@ type BackupSet struct {
 // DownloadTaskPage is a page of a plan's download tasks, full and incremental.
 type DownloadTaskPage struct {
 	Totals
+	Date  time.Time // of DBS's answer, by its clock; zero if unknown
 	Tasks []DownloadTask
 }
 
@@ -81,4 +83,18 @@ type DownloadTask struct {
 	JobType       string // BackupSetJobType
 	Status        string // BackupSetDownloadStatus
 	CreateTime    time.Time
+}
+
+// BackupPlanPage is a page of a region's backup plans.
+type BackupPlanPage struct {
+	Totals
+	Date  time.Time // of DBS's answer, by its clock; zero if unknown
+	Plans []BackupPlan
+}
+
+// BackupPlan is one item of DescribeBackupPlanList.
+type BackupPlan struct {
+	ID          string // BackupPlanId
+	Status      string // BackupPlanStatus, as DBS wrote it
+	Incremental bool   // EnableBackupLog is not false
 }
