@@ -18,29 +18,15 @@ const StatusCompleted = "COMPLETED"
 // repeats them within the 64 KB of a queue message.
 const maxField = 1024
 
-// status is what a BackupStatus means for the function.
-type status int
+// isIncomplete reports whether a BackupStatus, in any case, is one of a backup set
+// that is not complete yet. DBS documents INIT, FILLING, COMPLETED and UNCOMPLETED.
+// See https://www.alibabacloud.com/help/en/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist
+func isIncomplete(status string) bool {
+	return slices.Contains([]string{"INIT", "FILLING", "UNCOMPLETED"}, strings.ToUpper(strings.TrimSpace(status)))
+}
 
-const (
-	statusNone       status = iota // the event says none
-	statusCompleted                // the backup set can be downloaded
-	statusIncomplete               // its completion comes as an event of its own
-	statusUnknown
-)
-
-// statusOf reads a BackupStatus. DBS documents INIT, FILLING, COMPLETED and
-// UNCOMPLETED; producers may write them in another case. See
-// https://www.alibabacloud.com/help/en/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist
-func statusOf(backupStatus string) status {
-	switch strings.ToUpper(strings.TrimSpace(backupStatus)) {
-	case "":
-		return statusNone
-	case StatusCompleted:
-		return statusCompleted
-	case "INIT", "FILLING", "UNCOMPLETED":
-		return statusIncomplete
-	}
-	return statusUnknown
+func isCompleted(status string) bool {
+	return strings.EqualFold(strings.TrimSpace(status), StatusCompleted)
 }
 
 // readBackupSet reads the backup set, whose parameters have different names in
@@ -65,23 +51,18 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 		if !field.value.isString() {
 			return malformed("%s must be a string", field.name)
 		}
-		value := field.value.text()
-		if n := utf8.RuneCount(value); n > maxField {
+		*field.into = field.value.string()
+		if n := utf8.RuneCountInString(*field.into); n > maxField {
 			return malformed("%s is %d characters long; at most %d are allowed", field.name, n, maxField)
 		}
-		*field.into = string(value)
+	}
+	if !o.DryRun.isNull() && unmarshal(o.DryRun, &r.event.DryRun) != nil {
+		return malformed("DryRun must be true or false")
 	}
 	// Milliseconds, as DBS gives it. A producer may write it otherwise: it only has to
 	// be the same for the same set.
 	if startTime := text(o.StartTime); startTime != "0" && startTime != "null" {
 		r.startTime = startTime
-	}
-	switch string(o.DryRun) {
-	case "", "null", "false":
-	case "true":
-		r.event.DryRun = true
-	default:
-		return malformed("DryRun must be true or false")
 	}
 
 	request := &r.event.Request
@@ -91,26 +72,22 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 		r.event.BackupStatus = status // that of a list item only
 		request.BackupSetID, request.BackupSetName = jobID, setID
 	}
-	switch statusOf(r.event.BackupStatus) {
-	case statusIncomplete:
+	switch status := r.event.BackupStatus; {
+	case isIncomplete(status):
 		return nil // what is missing may come with its completion
-	case statusUnknown:
-		return &Error{Code: CodeUnknownBackupStatus, Message: fmt.Sprintf(
-			"BackupStatus is %.32q; it must be one of INIT, FILLING, COMPLETED, UNCOMPLETED", r.event.BackupStatus)}
-	case statusNone, statusCompleted:
-	}
-	if jobID != "" && name != "" && setID != "" && (jobID != setID || setID != name) {
+	case strings.TrimSpace(status) != "" && !isCompleted(status):
+		return &Error{CodeUnknownBackupStatus, fmt.Sprintf(
+			"BackupStatus is %.32q; it must be one of INIT, FILLING, COMPLETED, UNCOMPLETED", status)}
+	case jobID != "" && name != "" && setID != "" && (jobID != setID || setID != name):
 		*request = Request{}
-		return &Error{Code: CodeConflict, Message: "BackupSetJobId, BackupSetId and BackupSetName contradict each other: " +
+		return &Error{CodeConflict, "BackupSetJobId, BackupSetId and BackupSetName contradict each other: " +
 			"send BackupSetJobId and BackupSetId as DescribeIncrementBackupList lists them, " +
 			"or BackupSetId and BackupSetName as the request takes them"}
-	}
-	if setID == "" || jobID == "" && name == "" {
+	case setID == "" || jobID == "" && name == "":
 		*request = Request{}
-		return missing(jobID, setID, name, content)
-	}
-	if format != "" && !slices.Contains(DataFormats(), format) {
-		return &Error{Code: CodeUnsupportedDataFormat, Message: fmt.Sprintf("BackupSetDataFormat is %.32q; it must be one of %s",
+		return r.missing(content, jobID+name != "", setID != "")
+	case format != "" && !slices.Contains(DataFormats(), format):
+		return &Error{CodeUnsupportedDataFormat, fmt.Sprintf("BackupSetDataFormat is %.32q; it must be one of %s",
 			format, strings.Join(DataFormats(), ", "))}
 	}
 	request.BackupSetDataFormat, request.ClientToken = format, token
@@ -118,51 +95,45 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 		return nil // a producer may add what it likes
 	}
 	// A person who types dryRun must not get a task.
-	if hint := wrongCase(content, "BackupSetDataFormat", "BackupStatus", "ClientToken", "DryRun"); hint != "" {
+	if hint := wrongCase(names(content), "BackupSetDataFormat", "BackupStatus", "ClientToken", "DryRun", "StartTime"); hint != "" {
 		return malformed("%s", hint)
 	}
 	return nil
 }
 
-// missing says what content lacks to be a backup set, and what it may be instead.
-func missing(jobID, setID, name string, content []byte) error {
-	if hint := mistakenFor(content); hint != "" {
-		return &Error{Code: CodeMissingBackupSet, Message: hint}
-	}
-	var what string
-	switch {
-	case setID != "":
-		what = "BackupSetJobId or BackupSetName is missing"
-	case jobID == "" && name == "":
-		what = "BackupSetId is missing, and BackupSetJobId or BackupSetName"
-	default:
-		what = "BackupSetId is missing"
-	}
-	return &Error{Code: CodeMissingBackupSet, Message: what + ": a backup event has BackupSetJobId and BackupSetId " +
-		"(an item of DescribeIncrementBackupList) or BackupSetId and BackupSetName (request parameters)"}
-}
-
-// mistakenFor recognises what is often sent in place of a backup set, and says
-// what to send.
-func mistakenFor(content []byte) string {
+// missing says what content lacks to be a backup set, and to a person also what
+// else can be sent.
+func (r *reader) missing(content raw, hasOther, hasID bool) error {
 	found := names(content)
 	has := func(name string) bool { return slices.Contains(found, name) }
+	what := wrongCase(found, "BackupSetJobId", "BackupSetId", "BackupSetName", "Discover", "Check")
 	switch {
 	case has("Items"), has("IncrementBackupFile"):
-		return "this is a whole answer of DescribeIncrementBackupList: send each item of Items.IncrementBackupFile by itself"
-	case has("Discover"):
-		return "Discover is a command and no backup event: type it by hand, by itself, or have a timer send it"
-	case has("Check"):
-		return "Check is a command and no backup event: type it by hand, by itself"
+		what = "this is a whole answer of DescribeIncrementBackupList: send each item of Items.IncrementBackupFile by itself"
+	case has("Discover"), has("Check"):
+		what = "a command is typed by hand, by itself, or Discover sent by a timer; it is no backup event"
 	case has("data"):
-		return "there is data but no specversion: an object is read as a CloudEvent only if it has one"
+		what = "there is data but no specversion: an object is read as a CloudEvent only if it has one"
+	case what != "":
+	case hasID:
+		what = "BackupSetJobId or BackupSetName is missing"
+	case hasOther:
+		what = "BackupSetId is missing"
+	case r.enveloped:
+		what = "this is no backup set"
+	default:
+		what = "this is neither a backup set nor a command"
 	}
-	return wrongCase(content, "BackupSetJobId", "BackupSetId", "BackupSetName")
+	what += ". A backup set needs BackupSetJobId and BackupSetId, as DescribeIncrementBackupList lists it, " +
+		"or BackupSetId and BackupSetName, as CreateIncrementBackupSetDownload takes it"
+	if !r.enveloped {
+		what += `. The commands are {"Check":{}}, which tries the deployment, and {"Discover":{}}, which announces finished sets`
+	}
+	return &Error{CodeMissingBackupSet, what}
 }
 
-// wrongCase says which of the known names content has in the wrong case only.
-func wrongCase(content []byte, known ...string) string {
-	found := names(content)
+// wrongCase says which of the known names is found in the wrong case only.
+func wrongCase(found []string, known ...string) string {
 	for _, k := range known {
 		for _, name := range found {
 			if !slices.Contains(found, k) && strings.EqualFold(name, k) {

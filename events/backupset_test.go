@@ -101,12 +101,12 @@ func TestDecoder_SaysWhatIsWrong(t *testing.T) {
 		"binary":   {"\x00\xff", events.CodeMalformed, "neither a JSON object or array nor base64"},
 		"a number": {"42", events.CodeMalformed, "neither a JSON object or array nor base64"},
 		"other keys": {`{"key":"value"}`,
-			events.CodeMissingBackupSet, "BackupSetId is missing, and BackupSetJobId or BackupSetName"},
+			events.CodeMissingBackupSet, "this is neither a backup set nor a command"},
 		"no name": {`{"BackupSetId":"x"}`,
 			events.CodeMissingBackupSet, "BackupSetJobId or BackupSetName is missing"},
-		"no ID": {`{"BackupSetName":"x"}`, events.CodeMissingBackupSet, "BackupSetId is missing:"},
+		"no ID": {`{"BackupSetName":"x"}`, events.CodeMissingBackupSet, "BackupSetId is missing. A backup set needs BackupSetJobId and BackupSetId"},
 		"job and name": {`{"BackupSetName":"x","BackupSetJobId":"y"}`,
-			events.CodeMissingBackupSet, "BackupSetId is missing:"},
+			events.CodeMissingBackupSet, "BackupSetId is missing. A backup set needs BackupSetJobId and BackupSetId"},
 		"lower case": {`{"backupsetid":"x","backupsetname":"y"}`,
 			events.CodeMissingBackupSet, "names are case-sensitive: BackupSetId, not backupsetid"},
 		"camel case": {`{"BackupSetId":"x","backupSetName":"y"}`,
@@ -118,9 +118,9 @@ func TestDecoder_SaysWhatIsWrong(t *testing.T) {
 		"the items of one": {`{"IncrementBackupFile":[]}`,
 			events.CodeMissingBackupSet, "send each item of Items.IncrementBackupFile by itself"},
 		"a Discover command": {`[{"messageBody":"{\"Discover\":{}}"}]`,
-			events.CodeMissingBackupSet, "Discover is a command and no backup event"},
+			events.CodeMissingBackupSet, "a command is typed by hand"},
 		"a Check command": {`[{"messageBody":"{\"Check\":{}}"}]`,
-			events.CodeMissingBackupSet, "Check is a command and no backup event"},
+			events.CodeMissingBackupSet, "a command is typed by hand"},
 		"no specversion": {`{"id":7,"data":{` + set + `}}`, events.CodeMissingBackupSet, "no specversion"},
 		"specversion null": {`{"specversion":null,"id":7,"data":{` + set + `}}`,
 			events.CodeMissingBackupSet, "no specversion"},
@@ -132,6 +132,8 @@ func TestDecoder_SaysWhatIsWrong(t *testing.T) {
 			events.CodeMalformed, "BackupSetId must be a string"},
 		"DryRun text": {`{` + set + `,"DryRun":"true"}`,
 			events.CodeMalformed, "DryRun must be true or false"},
+		"dryRun": {`{` + set + `,"dryRun":true}`,
+			events.CodeMalformed, "names are case-sensitive: DryRun, not dryRun"},
 		"DryRun in an array": {`[{` + set + `,"DryRun":true}]`, events.CodeMalformed, "DryRun takes one backup set"},
 		"DryRun delivered": {`{"messageBody":"{\"BackupSetId\":\"x\",\"BackupSetName\":\"y\",\"DryRun\":true}"}`,
 			events.CodeMalformed, "DryRun is for events typed by hand"},
@@ -165,6 +167,38 @@ func TestDecoder_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A person learns what can be sent from what was wrong; a producer has no commands.
+func TestDecoder_SaysWhatCanBeTyped(t *testing.T) {
+	const (
+		sets = "A backup set needs BackupSetJobId and BackupSetId, as DescribeIncrementBackupList lists it, " +
+			"or BackupSetId and BackupSetName, as CreateIncrementBackupSetDownload takes it"
+		commands = `The commands are {"Check":{}}, which tries the deployment, and {"Discover":{}}, which announces finished sets`
+	)
+	for typed, says := range map[string]string{
+		`{}`:                                     "this is neither a backup set nor a command",
+		`{"Chek":{}}`:                            "this is neither a backup set nor a command",
+		`{"check":{}}`:                           "names are case-sensitive: Check, not check",
+		`{"discover":{"DryRun":true}}`:           "names are case-sensitive: Discover, not discover",
+		`{"BackupSetId":"a","BackupSetNam":"b"}`: "BackupSetJobId or BackupSetName is missing",
+		`{"BackupSetID":"a","BackupSetName":"b"}`: "names are case-sensitive: BackupSetId, not BackupSetID",
+		`{"BackupSet":"a","BackupSetName":"b"}`:   "BackupSetId is missing",
+	} {
+		t.Run(typed, func(t *testing.T) {
+			_, isCommand, err := events.ReadCommand([]byte(typed))
+			require.NoError(t, err)
+			assert.False(t, isCommand)
+			byHand := decode(t, []byte(typed))[0]
+			require.NotNil(t, byHand.err)
+			assert.True(t, byHand.event.ByHand)
+			assert.Equal(t, says+". "+sets+". "+commands, byHand.err.Message)
+
+			delivered := decode(t, inQueue(t, typed))[0]
+			require.NotNil(t, delivered.err)
+			assert.True(t, strings.HasSuffix(delivered.err.Message, sets), delivered.err.Message)
+		})
+	}
+}
+
 func TestDecoder_TreatsEachMessageOnItsOwn(t *testing.T) {
 	all := decode(t, readFile(t, "malformed.json"))
 	codes := []string{
@@ -184,7 +218,7 @@ func TestDecoder_TreatsEachMessageOnItsOwn(t *testing.T) {
 func TestDecoder_NamesTheElementOfATypedArray(t *testing.T) {
 	all := decode(t, []byte(`[{"key":1}, {"BackupSetId":"a","BackupSetName":"b"}, 42, "x", {"messageId":"1","messageBody":"{}"}]`))
 	require.Len(t, all, 5)
-	assert.Contains(t, all[0].err.Message, "element 1 of the array: BackupSetId is missing")
+	assert.Contains(t, all[0].err.Message, "element 1 of the array: this is neither")
 	assert.Nil(t, all[1].err)
 	assert.Contains(t, all[2].err.Message, "element 3 of the array: the event is neither")
 	assert.Contains(t, all[3].err.Message, "element 4 of the array: the event is neither")

@@ -68,7 +68,7 @@ func ReadCommand(payload []byte) (Command, bool, error) {
 	if len(text) > maxCommand || !raw(text).isObject() || unmarshal(text, &o) != nil {
 		return Command{}, false, nil
 	}
-	isCommand := o.Discover != nil || o.Check != nil || isMistyped(names(text))
+	isCommand := o.Discover != nil || o.Check != nil
 	switch {
 	case o.SpecVersion != nil || o.MessageBody != nil: // an event
 	case o.TriggerTime.isString() && o.TriggerName.isString():
@@ -79,12 +79,6 @@ func ReadCommand(payload []byte) (Command, bool, error) {
 		return command, true, err
 	}
 	return Command{}, false, nil
-}
-
-// isMistyped reports whether an object has one name, and that is the name of a
-// command in the wrong case. An event may have more members than ours.
-func isMistyped(names []string) bool {
-	return len(names) == 1 && (strings.EqualFold(names[0], "Discover") || strings.EqualFold(names[0], "Check"))
 }
 
 // timerCommand reads the payload of a timer trigger's event. Whether Function

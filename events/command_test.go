@@ -68,7 +68,6 @@ func TestReadCommand_NamesTheMistake(t *testing.T) {
 		"both.json":                "send one of them",
 		"twice.json":               `"Discover" twice`,
 		"with-another-member.json": `the command has no field "DryRun": a command is {"Discover":{…}} or {"Check":{}} alone`,
-		"lower-case.json":          `the command has no field "discover"`,
 		"timer-not-json.json":      "the timer's payload must be empty",
 		"timer-list.json":          "the timer's payload must be empty",
 		"timer-object.json":        "the timer's payload must be a string",

@@ -56,7 +56,7 @@ type Event struct {
 
 // Ignored reports whether the event announces a backup set that is not complete
 // yet. Its completion comes as an event of its own.
-func (e Event) Ignored() bool { return statusOf(e.BackupStatus) == statusIncomplete }
+func (e Event) Ignored() bool { return isIncomplete(e.BackupStatus) }
 
 // ResultID returns the id of the event's result: the event ID, or the SHA-256 of
 // the body in hex if there is none. An event ID that is longer than 1024 bytes or

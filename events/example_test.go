@@ -27,5 +27,5 @@ func ExampleDecoder_Decode() {
 	// Output:
 	// message 1: download mysql-bin.000054 of t4yh0g0g0001, token 1
 	// message 2: mysql-bin.000055 is FILLING
-	// message 3: Event.MissingBackupSet: names are case-sensitive: BackupSetId, not backupSetId
+	// message 3: Event.MissingBackupSet: names are case-sensitive: BackupSetId, not backupSetId. A backup set needs BackupSetJobId and BackupSetId, as DescribeIncrementBackupList lists it, or BackupSetId and BackupSetName, as CreateIncrementBackupSetDownload takes it
 }

@@ -21,7 +21,7 @@ func TestHandler_TypedByHand(t *testing.T) {
 	})
 	t.Run("what is missing is named, and nothing is done", func(t *testing.T) {
 		for payload, says := range map[string]string{
-			`{"key":"value"}`: "BackupSetId is missing, and BackupSetJobId or BackupSetName",
+			`{"key":"value"}`: "this is neither a backup set nor a command",
 			`{"BackupSetId":"a","BackupSetName":"b","dryRun":true}`: "names are case-sensitive: DryRun, not dryRun",
 			"rubbish": "payload", "": "payload", "[1": "payload", "null": "payload",
 		} {

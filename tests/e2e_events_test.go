@@ -50,7 +50,7 @@ func TestFunction_OneBadMessageDoesNotHoldUpTheOthers(t *testing.T) {
 func TestFunction_TypedByHand(t *testing.T) {
 	cloud, _ := deploy(t, nil)
 	for payload, says := range map[string]string{
-		`{"key":"value"}`: "BackupSetId is missing, and BackupSetJobId or BackupSetName",
+		`{"key":"value"}`: "this is neither a backup set nor a command",
 		`{"BackupSetId"`:  "invalid JSON, line 1, column 15",
 		``:                "the payload is empty",
 		"\x00\xff":        "neither a JSON object or array nor base64 of one",

@@ -130,7 +130,7 @@ func TestLocal_DeliversAPayloadAsItIs(t *testing.T) {
 		status  int
 		says    []string
 	}{
-		"no event": {`{"key":"value"}`, 1, []string{"The invocation failed with EventError:", "BackupSetId is missing",
+		"no event": {`{"key":"value"}`, 1, []string{"The invocation failed with EventError:", "this is neither a backup set nor a command",
 			"Verdict: the function refused the payload"}},
 		"an ignored event": {`{"BackupSetJobId":"a","BackupSetId":"mysql-bin.000058","BackupStatus":"FILLING"}`, 0,
 			[]string{"│ mysql-bin.000058 │ ignored",
