@@ -13,7 +13,7 @@ const TypeBackupSetCompleted = "dbs:IncrementBackupSet:Completed"
 type Announcement struct {
 	Region, AccountID string
 	BackupPlanID      string
-	FailedTaskID      string    // of the newest download that failed, to try again; else empty
+	FailedTaskID      string    // of the newest download that failed, to try again; at most MaxAnswerID bytes
 	Time              time.Time // when it is announced
 	Set               AnnouncedSet
 }
@@ -26,7 +26,7 @@ type Announcement struct {
 type AnnouncedSet struct {
 	BackupSetJobID       string `json:"BackupSetJobId"` // like BackupSetID, one that IsBackupSetID accepts
 	BackupSetID          string `json:"BackupSetId"`
-	BackupStatus         string `json:"BackupStatus"`
+	BackupStatus         string `json:"BackupStatus"` // StatusCompleted
 	StartTime            int64  `json:"StartTime,omitzero"`
 	EndTime              int64  `json:"EndTime,omitzero"`
 	BackupSetExpiredTime int64  `json:"BackupSetExpiredTime,omitzero"`
@@ -56,8 +56,10 @@ func (a Announcement) Source() string {
 	return "acs:dbs:" + a.Region + ":" + a.AccountID + ":backupplan/" + a.BackupPlanID
 }
 
-// Encode returns the message body: a CloudEvent in structured JSON mode.
+// Encode returns the message body: a CloudEvent in structured JSON mode, which fits
+// a queue message.
 func (a Announcement) Encode() string {
+	a.Set.StorageMethod = Truncate(a.Set.StorageMethod, MaxAnswerID)
 	return marshal(struct {
 		SpecVersion     string       `json:"specversion"`
 		ID              string       `json:"id"`

@@ -37,7 +37,6 @@ func TestAnnouncement_IsACloudEvent(t *testing.T) {
 	a.Set = events.AnnouncedSet{BackupSetJobID: "1hv5g9wk0001", BackupSetID: "mysql-bin.000058", BackupStatus: "COMPLETED"}
 	assert.JSONEq(t, envelope+`{"BackupSetJobId":"1hv5g9wk0001","BackupSetId":"mysql-bin.000058","BackupStatus":"COMPLETED"}}`,
 		a.Encode(), "what DBS does not give is left out")
-	assert.NoError(t, valid(t, schema(t, "backup-event.schema.json"), a.Encode()))
 }
 
 func TestAnnouncement_OfAFailedDownloadHasAnotherID(t *testing.T) {
@@ -50,9 +49,13 @@ func TestAnnouncement_OfAFailedDownloadHasAnotherID(t *testing.T) {
 func TestAnnouncement_IsReadAsABackupEvent(t *testing.T) {
 	for name, change := range map[string]func(*events.Announcement){
 		"usual": func(*events.Announcement) {},
+		"as little as DBS may give": func(a *events.Announcement) {
+			a.Set = events.AnnouncedSet{BackupSetJobID: "1hv5g9wk0001", BackupSetID: "mysql-bin.000058", BackupStatus: "COMPLETED"}
+		},
 		"the longest names, to be escaped": func(a *events.Announcement) {
 			a.Set.BackupSetJobID, a.Set.BackupSetID = strings.Repeat("\x01", 1024), strings.Repeat("\uffff", 1024)
 			a.FailedTaskID = strings.Repeat("x", events.MaxAnswerID)
+			a.Set.StorageMethod = strings.Repeat("x", 65_536)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,6 +64,9 @@ func TestAnnouncement_IsReadAsABackupEvent(t *testing.T) {
 			body := a.Encode()
 			assert.LessOrEqual(t, len(body), 65_536)
 			assert.False(t, strings.ContainsFunc(body, notInXML))
+
+			require.NoError(t, valid(t, schema(t, "announcement.schema.json"), body))
+			require.NoError(t, valid(t, schema(t, "backup-event.schema.json"), body))
 
 			event := decodeBody(t, body)
 			assert.Equal(t, a.ID(), event.ID)
