@@ -79,7 +79,7 @@ func TestDiscovery_DownloadsWhatIsFinished(t *testing.T) {
 
 			var downloaded []string
 			for _, task := range cloud.DBS.Tasks() {
-				assert.Equal(t, task.BackupSetID+"/"+task.BackupSetName, task.ClientToken)
+				assert.Regexp(t, "^"+task.BackupSetID+"/"+task.BackupSetName+`@\d{13}$`, task.ClientToken, "with its StartTime")
 				downloaded = append(downloaded, task.BackupSetName)
 			}
 			assert.ElementsMatch(t, []string{"finished-1", "finished-2"}, downloaded)
