@@ -27,7 +27,7 @@ func mns(action, queue string) grant {
 // documentation contradicts itself; the error may name either.
 var needed = map[grant]struct{ payload, kind, says string }{
 	{"dbs:CreateIncrementBackupSetDownload", "*"}: {
-		harness.Batch(1), "OperatorFaultError", "allow dbs:CreateIncrementBackupSetDownload",
+		harness.Batch(1), "OperatorFaultError", "dbs:CreateIncrementBackupSetDownload",
 	},
 	mns("SendMessage", harness.ResultQueue+"/messages"): {
 		harness.Batch(1), "OperatorFaultError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.ResultQueue,
@@ -42,10 +42,10 @@ var needed = map[grant]struct{ payload, kind, says string }{
 		rubbish, "OperatorFaultError", "mns:BatchSendMessage on queue " + harness.DeadLetterQueue,
 	},
 	{"dbs:DescribeIncrementBackupList", "*"}: {
-		discover, "DiscoveryError", "allow dbs:DescribeIncrementBackupList",
+		discover, "DiscoveryError", "dbs:DescribeIncrementBackupList",
 	},
 	{"dbs:DescribeBackupSetDownloadTaskList", "*"}: {
-		discover, "DiscoveryError", "allow dbs:DescribeBackupSetDownloadTaskList",
+		discover, "DiscoveryError", "dbs:DescribeBackupSetDownloadTaskList",
 	},
 	mns("SendMessage", harness.SourceQueue+"/messages"): {
 		discover, "DiscoveryError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.SourceQueue,
@@ -54,7 +54,7 @@ var needed = map[grant]struct{ payload, kind, says string }{
 		discover, "DiscoveryError", "mns:BatchSendMessage on queue " + harness.SourceQueue,
 	},
 	mns("GetQueueAttributes", harness.SourceQueue): {
-		discover, "DiscoveryError", "allow mns:GetQueueAttributes on queue " + harness.SourceQueue,
+		discover, "DiscoveryError", "mns:GetQueueAttributes on queue " + harness.SourceQueue,
 	},
 }
 

@@ -163,7 +163,7 @@ func TestFunction_AnOperatorFaultStopsTheBatch(t *testing.T) {
 		_, err = invoke(t, cloud, harness.Batch(500))
 		message := failure(t, err, "OperatorFaultError")
 		assert.Contains(t, message, "Request.Forbidden")
-		assert.Contains(t, message, "allow dbs:CreateIncrementBackupSetDownload")
+		assert.Contains(t, message, "dbs:CreateIncrementBackupSetDownload")
 		assert.Contains(t, message, "500 of 500 events are open")
 		calls, _ := cloud.DBS.Calls("")
 		assert.LessOrEqual(t, calls, 16, "only those in flight")
