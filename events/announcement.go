@@ -60,23 +60,5 @@ func (a Announcement) Source() string {
 // a queue message.
 func (a Announcement) Encode() string {
 	a.Set.StorageMethod = Truncate(a.Set.StorageMethod, MaxAnswerID)
-	return marshal(struct {
-		SpecVersion     string       `json:"specversion"`
-		ID              string       `json:"id"`
-		Source          string       `json:"source"`
-		Type            string       `json:"type"`
-		Subject         string       `json:"subject"`
-		Time            string       `json:"time"`
-		DataContentType string       `json:"datacontenttype"`
-		Data            AnnouncedSet `json:"data"`
-	}{
-		SpecVersion:     "1.0",
-		ID:              a.ID(),
-		Source:          a.Source(),
-		Type:            TypeBackupSetCompleted,
-		Subject:         a.Set.BackupSetID,
-		Time:            a.Time.UTC().Format(timeLayout),
-		DataContentType: "application/json",
-		Data:            a.Set,
-	})
+	return marshal(newCloudEvent(TypeBackupSetCompleted, a.ID(), a.Source(), a.Set.BackupSetID, a.Time, a.Set))
 }

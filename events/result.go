@@ -39,21 +39,31 @@ func (s Source) String() string {
 	return "acs:fc:" + s.Region + ":" + s.AccountID + ":functions/" + s.FunctionName
 }
 
-// Result is what became of one event: a CloudEvents 1.0 event in structured JSON
-// mode. A consumer drops repeats by (Source, ID, Type): the type belongs to the
-// identity, since a success may follow a failure of the same event.
-type Result struct {
-	SpecVersion     string     `json:"specversion"`
-	ID              string     `json:"id"` // the event's ResultID
-	Source          string     `json:"source"`
-	Type            string     `json:"type"`              // one of the Type constants
-	Subject         string     `json:"subject,omitempty"` // the BackupSetName if CloudEvents allows its characters
-	Time            string     `json:"time"`              // RFC 3339, UTC, milliseconds
-	DataContentType string     `json:"datacontenttype"`
-	Traceparent     string     `json:"traceparent,omitempty"`
-	Tracestate      string     `json:"tracestate,omitempty"`
-	Data            ResultData `json:"data"`
+// CloudEvent is a CloudEvents 1.0 event in structured JSON mode.
+type CloudEvent[Data any] struct {
+	SpecVersion     string `json:"specversion"`
+	ID              string `json:"id"`
+	Source          string `json:"source"`
+	Type            string `json:"type"` // one of the Type constants
+	Subject         string `json:"subject,omitempty"`
+	Time            string `json:"time"` // RFC 3339, UTC, milliseconds
+	DataContentType string `json:"datacontenttype"`
+	Traceparent     string `json:"traceparent,omitempty"`
+	Tracestate      string `json:"tracestate,omitempty"`
+	Data            Data   `json:"data"`
 }
+
+func newCloudEvent[Data any](kind, id, source, subject string, at time.Time, data Data) CloudEvent[Data] {
+	return CloudEvent[Data]{
+		SpecVersion: "1.0", ID: id, Source: source, Type: kind, Subject: subject,
+		Time: at.UTC().Format(timeLayout), DataContentType: "application/json", Data: data,
+	}
+}
+
+// Result is what became of one event. A consumer drops repeats by (Source, ID,
+// Type): the type belongs to the identity, since a success may follow a failure of
+// the same event.
+type Result = CloudEvent[ResultData]
 
 // ResultData holds the request and the answer of DBS, under the names of the
 // service. A field that is not known is left out.
@@ -109,22 +119,12 @@ func NewResult(kind, id string, event Event, source Source, at time.Time, data R
 
 func newResult(kind, id, source string, event Event, at time.Time, data ResultData) Result {
 	data = data.bounded()
-	subject := data.BackupSetName
-	if !allowed(subject) {
-		subject = ""
+	result := newCloudEvent(kind, id, source, "", at, data)
+	if allowed(data.BackupSetName) {
+		result.Subject = data.BackupSetName
 	}
-	return Result{
-		SpecVersion:     "1.0",
-		ID:              id,
-		Source:          source,
-		Type:            kind,
-		Subject:         subject,
-		Time:            at.UTC().Format(timeLayout),
-		DataContentType: "application/json",
-		Traceparent:     event.Traceparent,
-		Tracestate:      event.Tracestate,
-		Data:            data,
-	}
+	result.Traceparent, result.Tracestate = event.Traceparent, event.Tracestate
+	return result
 }
 
 // bounded returns the data with the texts cut that are too long.
