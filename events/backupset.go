@@ -32,36 +32,30 @@ func isCompleted(status string) bool {
 // readBackupSet reads the backup set, whose parameters have different names in
 // its two shapes; see [Request]. Content is the text of o.
 func (r *reader) readBackupSet(o *object, content raw) error {
-	var jobID, setID, name, format, status, token string
-	for _, field := range [...]struct {
-		name  string
-		value raw
-		into  *string
-	}{
-		{"BackupSetJobId", o.BackupSetJobID, &jobID},
-		{"BackupSetId", o.BackupSetID, &setID},
-		{"BackupSetName", o.BackupSetName, &name},
-		{"BackupSetDataFormat", o.BackupSetDataFormat, &format},
-		{"BackupStatus", o.BackupStatus, &status},
-		{"ClientToken", o.ClientToken, &token},
-	} {
-		if field.value.isNull() {
-			continue
+	var err error
+	get := func(name string, value raw) string {
+		text := value.string()
+		switch n := utf8.RuneCountInString(text); {
+		case err != nil || value.isNull():
+			return ""
+		case !value.isString():
+			err = malformed("%s must be a string", name)
+		case n > maxField:
+			err = malformed("%s is %d characters long; at most %d are allowed", name, n, maxField)
 		}
-		if !field.value.isString() {
-			return malformed("%s must be a string", field.name)
-		}
-		*field.into = field.value.string()
-		if n := utf8.RuneCountInString(*field.into); n > maxField {
-			return malformed("%s is %d characters long; at most %d are allowed", field.name, n, maxField)
-		}
+		return text
+	}
+	jobID, setID, name := get("BackupSetJobId", o.BackupSetJobID), get("BackupSetId", o.BackupSetID), get("BackupSetName", o.BackupSetName)
+	format, status, token := get("BackupSetDataFormat", o.BackupSetDataFormat), get("BackupStatus", o.BackupStatus), get("ClientToken", o.ClientToken)
+	if err != nil {
+		return err
 	}
 	if !o.DryRun.isNull() && unmarshal(o.DryRun, &r.event.DryRun) != nil {
 		return malformed("DryRun must be true or false")
 	}
 	// Milliseconds, as DBS gives it. A producer may write it otherwise: it only has to
 	// be the same for the same set.
-	if startTime := text(o.StartTime); startTime != "0" && startTime != "null" {
+	if startTime := o.StartTime.string(); startTime != "0" && startTime != "null" {
 		r.startTime = startTime
 	}
 

@@ -28,8 +28,8 @@ type Command struct {
 // Discover is a request for a discovery run. The zero value asks for the run that
 // the settings describe.
 type Discover struct {
-	BackupPlanIDs []string // empty: those of the settings
-	BackupSetIDs  []string // only these sets; empty: all
+	BackupPlanIDs []string // each once; empty: those of the settings
+	BackupSetIDs  []string // each once: only these sets; empty: all
 	LookbackHours int      // 1 to MaxLookbackHours; 0: not given
 	DryRun        bool     // report, and send nothing
 	RetryFailed   bool     // announce sets whose download failed, too
@@ -96,13 +96,12 @@ func timerCommand(payload raw, beside bool) (Command, error) {
 		return command, malformed("the timer's payload must be a string")
 	}
 	text := raw(trim(payload.text()))
-	var members map[string]raw
 	switch {
 	case len(text) == 0:
 		return command, nil
-	case !text.isObject() || unmarshal(text, &members) != nil:
+	case !text.isObject() || unmarshal(text, new(raw)) != nil:
 		return command, malformed(`the timer's payload must be empty, {}, or {"Discover":{…}}`)
-	case len(members) == 0:
+	case len(names(text)) == 0:
 		return command, nil
 	}
 	read, err := readCommand(text)
@@ -193,21 +192,17 @@ func field[T any](err *error, name string, value raw, kind string) (read T) {
 	return read
 }
 
-// checkNames returns a list of names, less repeats. A nil list was not given.
+// checkNames returns the names of a list, sorted and each once. A nil list was not
+// given.
 func checkNames(field string, list []string, valid func(string) bool, what string) ([]string, error) {
 	if list != nil && len(list) == 0 {
 		return nil, malformed("%s is empty: name at least one, or leave the field out", field)
 	}
-	var names []string
-	for _, name := range list {
-		if !valid(name) {
-			return nil, malformed("%s has %.64q, which is not %s", field, name, what)
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
+	if i := slices.IndexFunc(list, func(name string) bool { return !valid(name) }); i >= 0 {
+		return nil, malformed("%s has %.64q, which is not %s", field, list[i], what)
 	}
-	return names, nil
+	slices.Sort(list)
+	return slices.Compact(list), nil
 }
 
 // maxBackupPlanID bounds a backup plan ID; those of DBS have about 15 characters.

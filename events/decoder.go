@@ -3,6 +3,7 @@ package events
 import (
 	"fmt"
 	"iter"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +72,7 @@ func (d Decoder) message(value raw, number int) (Event, error) {
 	event := r.event
 	event.ByHand = r.byHand || number == 0 && !r.enveloped
 	if !r.delivered {
-		event.Body = text(value)
+		event.Body = value.string()
 	}
 	if event.ID == "" {
 		event.ID = event.MessageID
@@ -209,7 +210,7 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) error {
 			return r.readFollowUp(o)
 		}
 		r.event.BackupPlanID = ""
-		if kind == TypeBackupSetCompleted && o.Source.isString() {
+		if kind == TypeBackupSetCompleted {
 			r.event.BackupPlanID = planOf(o.Source.string())
 		}
 		r.event.Announced = r.event.BackupPlanID != ""
@@ -230,10 +231,7 @@ func (r *reader) unwrapMessage(sent time.Time, id, body raw, field string, depth
 		r.event.Time = sent
 	}
 	r.enveloped = true
-	content := []byte(body)
-	if body.isString() {
-		content = body.text()
-	}
+	content := body.text()
 	if !r.delivered {
 		r.delivered = true
 		r.event.Body = string(content)
@@ -250,24 +248,10 @@ func (r *reader) unwrapMessage(sent time.Time, id, body raw, field string, depth
 	return malformed("%s must be a string", field)
 }
 
-// text returns a JSON string's content, and any other JSON value as it stands.
-func text(value raw) string {
-	if value.isString() {
-		return value.string()
-	}
-	return string(value)
-}
-
 // cloudEventTime returns the zero time if value is no RFC 3339 time. Triggers
 // write any number of fractional digits.
 func cloudEventTime(value raw) time.Time {
-	if !value.isString() {
-		return time.Time{}
-	}
-	t, err := time.Parse(time.RFC3339, value.string())
-	if err != nil {
-		return time.Time{}
-	}
+	t, _ := time.Parse(time.RFC3339, value.string())
 	return t
 }
 
@@ -283,15 +267,10 @@ func publishTime(value raw) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// planOf returns the ID in acs:dbs:<region>:<account>:backupplan/<id>, or nothing if
-// source is not that.
+// planOf returns the ID of the backup plan that source names, or nothing.
 func planOf(source string) string {
-	parts := strings.SplitN(source, ":", 5)
-	if len(parts) < 5 || parts[0] != "acs" || parts[1] != "dbs" || parts[2] == "" || parts[3] == "" {
+	if ok, _ := path.Match("acs:dbs:?*:?*:backupplan/?*", source); !ok {
 		return ""
 	}
-	if id, ok := strings.CutPrefix(parts[4], "backupplan/"); ok {
-		return id
-	}
-	return ""
+	return source[strings.LastIndexByte(source, '/')+1:]
 }

@@ -13,14 +13,10 @@ import (
 func readID(into *string, name string, value raw) error {
 	switch {
 	case value.isNull():
-	case value.isString():
-		if id := value.string(); id != "" {
-			*into = id
-		}
-	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
-		*into = string(value)
-	default:
+	case strings.IndexByte("{[tf", value[0]) >= 0:
 		return malformed("%s must be a string", name)
+	case string(value) != `""`:
+		*into = value.string()
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -39,8 +41,12 @@ func (r raw) isObject() bool { return len(r) > 0 && r[0] == '{' }
 // isNull reports whether a value is null or absent.
 func (r raw) isNull() bool { return len(r) == 0 || r[0] == 'n' }
 
-// text returns the text of a JSON string: a part of it, if it has no escapes.
+// text returns the text of a JSON string, a part of it if it has no escapes, and
+// any other value as it stands.
 func (r raw) text() []byte {
+	if !r.isString() {
+		return r
+	}
 	if inner := r[1 : len(r)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
 		return inner
 	}
@@ -56,37 +62,26 @@ func unmarshal(text []byte, into any) error {
 	return json.Unmarshal(text, into, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 }
 
-// newDecoder returns a decoder that has read the first token of text, which is an
-// array or an object.
-func newDecoder(text []byte) *jsontext.Decoder {
-	d := jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	_, _ = d.ReadToken()
-	return d
-}
-
 // elements yields the elements of a valid array.
 func elements(array []byte) iter.Seq[raw] {
 	return func(yield func(raw) bool) {
-		for d := newDecoder(array); ; {
-			element, err := d.ReadValue()
-			if err != nil || !yield(raw(element)) {
+		d := jsontext.NewDecoder(bytes.NewBuffer(array), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+		_, err := d.ReadToken()
+		for err == nil {
+			var element jsontext.Value
+			if element, err = d.ReadValue(); err != nil || !yield(raw(element)) {
 				return // the array is valid: an error is its end
 			}
 		}
 	}
 }
 
-// names returns the names of a valid object's members, in their order.
+// names returns the sorted names of an object's members, and nothing if it is no
+// valid object.
 func names(object []byte) []string {
-	var all []string
-	for d := newDecoder(object); ; {
-		name, err := d.ReadValue()
-		if err != nil {
-			return all // the object is valid: an error is its end
-		}
-		all = append(all, raw(name).string())
-		_ = d.SkipValue()
-	}
+	var members map[string]raw
+	_ = unmarshal(object, &members)
+	return slices.Sorted(maps.Keys(members))
 }
 
 var errNoJSON = errors.New("neither a JSON object or array nor base64 of one")
