@@ -17,10 +17,12 @@ type Decoder struct {
 	DataFormat string
 }
 
-// Decode yields the messages of a payload, in order, each read on its own: an
-// event with a nil error is complete or to be ignored; one with an error can
-// never succeed, and its Body, its ByHand, its Time and what could be read of its
-// IDs are set. The error is an [*Error]. Decode never panics, and it does not keep the payload.
+// Decode yields the messages of a payload, in order, each read on its own. An event
+// without an error is a complete request, a follow-up, or to be ignored. One with an
+// error, which is an [*Error], can never succeed: its Body, its ByHand, its Time and
+// what could be read of its IDs are set. Of a payload that cannot be read at all,
+// the Body is not kept: it may have 32 MB, and whoever sent it has it. Decode never
+// panics, and does not keep the payload.
 //
 // The shapes it reads, of Function Compute's triggers and of MNS (for samples see
 // testdata and github.com/aliyun/fc-runtime-go-sdk v0.3.1, events/README_MNS_*.md):
@@ -31,7 +33,8 @@ type Decoder struct {
 //   - RawData: an array, or one, of {requestId, messageId, messageBody};
 //   - an MNS topic: {TopicName, MessageId, Message}, {body, attrs}, or the body;
 //   - a CloudEvent whose data is the backup set;
-//   - the backup set itself, as typed by hand.
+//   - the backup set itself, as typed by hand;
+//   - in a queue message, a follow-up.
 //
 // A message body is JSON or base64 of JSON, and may itself be a CloudEvent whose
 // data is the backup set. An object is a CloudEvent if it has a specversion.
@@ -46,7 +49,7 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 		}
 		content, err := jsonText(payload)
 		if err != nil {
-			yield(Event{ByHand: true, Body: string(payload)}, malformed("the payload (%d bytes) is %s", len(payload), err))
+			yield(Event{ByHand: true}, malformed("the payload (%d bytes) is %s", len(payload), err))
 			return
 		}
 		if raw(content).isObject() {

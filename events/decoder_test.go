@@ -234,6 +234,12 @@ func TestDecoder_KeepsTheOriginalBodyByteForByte(t *testing.T) {
 		assert.Equal(t, "42", all[0].event.Body)
 		assert.Equal(t, "plain text", all[1].event.Body)
 	})
+	t.Run("a payload that cannot be read has no copy", func(t *testing.T) {
+		all := decode(t, []byte(`[{"messageBody":`))
+		require.Len(t, all, 1)
+		assert.True(t, all[0].event.ByHand)
+		assert.Empty(t, all[0].event.Body)
+	})
 	t.Run("a CloudEvent without a queue message", func(t *testing.T) {
 		whole := `{"specversion":"1.0","id":"1","data":{"BackupSetId":"x"}}`
 		all := decode(t, []byte("  "+whole))
