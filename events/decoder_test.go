@@ -203,6 +203,43 @@ func TestDecoder_KnowsAnAnnouncement(t *testing.T) {
 	}
 }
 
+func TestDecoder_KnowsTheInnermostEventOnly(t *testing.T) {
+	all := decode(t, []byte(`{"specversion":"1.0","source":"acs:dbs:r:a:backupplan/p","type":"dbs:IncrementBackupSet:Completed",
+		"data":{"specversion":"1.0","type":"another","data":{"BackupSetId":"a","BackupSetName":"b"}}}`))
+	require.Nil(t, all[0].err)
+	assert.False(t, all[0].event.Announced)
+	assert.Empty(t, all[0].event.BackupPlanID)
+}
+
+func TestDecoder_TakesTheLastOfRepeatedNames(t *testing.T) {
+	for name, payload := range map[string]string{
+		"typed":    `{"BackupSetId":"x","BackupSetName":"b","BackupSetId":"a"}`,
+		"in array": `[{"messageBody":"x","messageBody":"{\"BackupSetId\":\"x\",\"BackupSetName\":\"b\",\"BackupSetId\":\"a\"}"}]`,
+		"whole, not merged": `{"specversion":"1.0","data":{"BackupSetJobId":"x","BackupSetId":"x"},
+			"data":{"BackupSetId":"a","BackupSetName":"b"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := decode(t, []byte(payload))
+			require.Len(t, all, 1)
+			require.Nil(t, all[0].err)
+			assert.Equal(t, events.Request{BackupSetID: "a", BackupSetName: "b", ClientToken: "a/b"}, all[0].event.Request)
+		})
+	}
+}
+
+func TestDecoder_ReplacesWhatIsNotUTF8(t *testing.T) {
+	for _, payload := range []string{
+		"{\"BackupSetId\":\"a\xff\",\"BackupSetName\":\"b\"}",
+		`{"BackupSetId":"a\ud800","BackupSetName":"b"}`,
+		"[{\"messageBody\":{\"BackupSetId\":\"a\xff\",\"BackupSetName\":\"b\"}}]",
+	} {
+		all := decode(t, []byte(payload))
+		require.Len(t, all, 1)
+		require.Nil(t, all[0].err)
+		assert.Equal(t, "a\ufffd", all[0].event.Request.BackupSetID)
+	}
+}
+
 func TestDecoder_ReadsAPayloadInBase64OrQuoted(t *testing.T) {
 	payload := readFile(t, "event-streaming.json")
 	want := decode(t, payload)
