@@ -212,9 +212,10 @@ const maxBackupPlanID = 128
 const AllPlans = "all"
 
 // IsBackupPlanID reports whether s may be the ID of a backup plan, such as
-// dbsqdss5tmh0001: letters, digits, hyphens and underscores. AllPlans is no ID.
+// dbsqdss5tmh0001: letters, digits, hyphens and underscores. AllPlans is none,
+// in any case.
 func IsBackupPlanID(s string) bool {
-	return s != "" && s != AllPlans && len(s) <= maxBackupPlanID && !strings.ContainsFunc(s, func(c rune) bool {
+	return s != "" && !strings.EqualFold(s, AllPlans) && len(s) <= maxBackupPlanID && !strings.ContainsFunc(s, func(c rune) bool {
 		return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
 	})
 }
