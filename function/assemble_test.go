@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -37,7 +38,7 @@ func TestAssembled_NothingGrowsOverAThousandInvocations(t *testing.T) {
 	}
 	// A few connections more, of both sides, and no more than that.
 	assert.LessOrEqual(t, runtime.NumGoroutine(), before+30)
-	assert.LessOrEqual(t, s.dbsServer.Connections().Accepted+s.mnsServer.Connections().Accepted, 16+8)
+	assert.LessOrEqual(t, s.dbsServer.Connections().Accepted+s.mnsServer.Connections().Accepted, 16+12)
 }
 
 func TestAssembled_HandlesABatchThroughBothServices(t *testing.T) {
@@ -61,4 +62,30 @@ func TestAssembled_HandlesABatchThroughBothServices(t *testing.T) {
 		assert.True(t, json.Valid(decoded))
 	}
 	assert.Equal(t, "x", s.mns.Messages("dead-letters")[0].Body)
+}
+
+func TestAssembled_FollowsATask(t *testing.T) {
+	s := start(t)
+	s.mns.AddQueue("dead-letters", mns.Defaults())
+	s.mns.AddQueue("events", mns.Defaults())
+	s.dbs.TaskTime = time.Nanosecond
+	h, err := function.Assemble(environment("MNS_ENDPOINT="+s.mnsServer.URL, "DBS_ENDPOINT="+s.dbsServer.URL,
+		"SOURCE_QUEUE=events"), io.Discard)
+	require.NoError(t, err)
+	summary, err := h.Handle(invocation(t, s.key), "", []byte(
+		`[{"messageId":"1","messageBody":"{\"BackupSetJobId\":\"a\",\"BackupSetId\":\"b\"}"}]`))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Created)
+	followUps := s.mns.Messages("events")
+	require.Len(t, followUps, 1)
+
+	payload, err := json.Marshal([]map[string]string{{"messageId": "2", "messageBody": followUps[0].Body}})
+	require.NoError(t, err)
+	summary, err = h.Handle(invocation(t, s.key), "", payload)
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Finished)
+	results := s.mns.Messages("results")
+	require.Len(t, results, 2)
+	assert.Contains(t, results[1].Body, "dbs:IncrementBackupSetDownload:TaskFinished")
+	assert.Len(t, s.mns.Messages("events"), 1, "nothing more to ask for")
 }

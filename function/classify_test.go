@@ -393,6 +393,7 @@ func TestClassify_HidesSecrets(t *testing.T) {
 		"the token":           "hush-token",
 		"a link to a backup":  "see https://b.oss-cn-hangzhou.aliyuncs.com/hush?OSSAccessKeyId=hush&Expires=1&Signature=hush",
 		"a link, version 4":   "https://b.oss-cn-hangzhou.aliyuncs.com/hush?x-oss-signature=hush",
+		"a link, escaped":     "https%3A%2F%2Fb.oss-cn-hangzhou.aliyuncs.com%2Fhush%3FSignature%3Dhush",
 		"an official refusal": "SignatureDoesNotMatch Authorization: hush",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -71,17 +71,16 @@ func credentialOf(ctx context.Context, fallback credential) (credential, error) 
 	}
 }
 
-// redact withholds a message that quotes the credentials or the signed request, as
-// services do when they refuse a signature, or a link to a backup, which is
-// signed too.
+// redact withholds a message that quotes the credentials, or a signed request, as
+// services do when they refuse a signature, or a signed link to a backup.
 func (c credential) redact(message string) string {
-	telling := []string{"ignature=", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-"}
+	telling := []string{"ignature=", "ignature%3D", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-"}
 	if key, err := c(); err == nil {
 		telling = append(telling, *key.AccessKeySecret, *key.SecurityToken)
 	}
 	for _, text := range telling {
 		if text != "" && strings.Contains(message, text) {
-			return "(the message quotes the signed request and is withheld)"
+			return "(the message quotes a signed request or link and is withheld)"
 		}
 	}
 	return message

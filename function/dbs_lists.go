@@ -11,9 +11,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"increment-backup-download/handler/discovery"
+	"increment-backup-download/handler/follow"
 )
 
-var _ discovery.Lister = (*dbsClient)(nil)
+var (
+	_ discovery.Lister  = (*dbsClient)(nil)
+	_ follow.TaskReader = (*dbsClient)(nil)
+)
 
 // BackupSets makes one call of DescribeIncrementBackupList.
 //
@@ -41,6 +45,29 @@ func (c *dbsClient) DownloadTasks(
 	}, readDownloadTasks)
 }
 
+// TaskState makes one call of DescribeBackupSetDownloadTaskList, for one task. Only the
+// row with its ID counts: the parameter may not be all that DBS goes by.
+func (c *dbsClient) TaskState(ctx context.Context, taskID string) (follow.TaskState, error) {
+	own, err := credentialOf(ctx, c.fallback)
+	if err != nil {
+		return follow.TaskState{}, err
+	}
+	return callDBS(ctx, c, "DescribeBackupSetDownloadTaskList", map[string]string{
+		"BackupSetDownloadTaskId": taskID,
+		"PageNum":                 "0",
+		"PageSize":                "30",
+	}, func(got answer) (state follow.TaskState, err error) {
+		rows, _, err := readRows(got, taskList, func(t downloadTask) downloadTask { return t })
+		for _, row := range rows {
+			if string(row.BackupSetDownloadTaskID) == taskID {
+				state = row.state()
+				state.ErrMessage = own.redact(state.ErrMessage)
+			}
+		}
+		return state, err
+	})
+}
+
 // BackupPlans makes one call of DescribeBackupPlanList. One endpoint may serve several
 // regions.
 //
@@ -53,6 +80,9 @@ func (c *dbsClient) BackupPlans(ctx context.Context, region string, pageNum int)
 	}, readBackupPlans)
 }
 
+// taskList names the array of rows of DescribeBackupSetDownloadTaskList.
+const taskList = "BackupSetDownloadTaskDetail"
+
 func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 func readBackupSets(got answer) (discovery.BackupSetPage, error) {
@@ -61,7 +91,7 @@ func readBackupSets(got answer) (discovery.BackupSetPage, error) {
 }
 
 func readDownloadTasks(got answer) (discovery.DownloadTaskPage, error) {
-	tasks, totals, err := readRows(got, "BackupSetDownloadTaskDetail", downloadTask.read)
+	tasks, totals, err := readRows(got, taskList, downloadTask.read)
 	return discovery.DownloadTaskPage{Totals: totals, Date: got.date(), Tasks: tasks}, err
 }
 
@@ -185,6 +215,10 @@ type downloadTask struct {
 	BackupSetJobType            text
 	BackupSetDownloadStatus     text
 	BackupSetDownloadCreateTime text
+	BackupSetDownloadFinishTime text
+	BackupSetDataSize           text
+	BackupPlanID                text `json:"BackupPlanId"`
+	ErrMessage                  text
 }
 
 func (t downloadTask) read() discovery.DownloadTask {
@@ -195,6 +229,16 @@ func (t downloadTask) read() discovery.DownloadTask {
 		JobType:       string(t.BackupSetJobType),
 		Status:        string(t.BackupSetDownloadStatus),
 		CreateTime:    t.BackupSetDownloadCreateTime.time(),
+	}
+}
+
+func (t downloadTask) state() follow.TaskState {
+	return follow.TaskState{
+		Status:       string(t.BackupSetDownloadStatus),
+		ErrMessage:   string(t.ErrMessage),
+		BackupPlanID: string(t.BackupPlanID),
+		DataSize:     t.BackupSetDataSize.number(),
+		FinishTime:   t.BackupSetDownloadFinishTime.time(),
 	}
 }
 

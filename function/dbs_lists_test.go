@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 	"increment-backup-download/function"
 	"increment-backup-download/handler/cloud"
 	"increment-backup-download/handler/discovery"
+	"increment-backup-download/handler/follow"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
 )
@@ -168,6 +170,61 @@ func TestLists_OfficialSamples(t *testing.T) {
 		ID: "urxgrxt7****", BackupSetID: "1h7za2yws****", BackupSetCode: "mysql-bin.00XXXX", JobType: "cbs_backup_sub_cont",
 		Status: "finish", CreateTime: time.UnixMilli(1642044001000).UTC(),
 	}}}, tasks)
+}
+
+// The state of one task is that of the row with its ID, without its links.
+func TestTaskState(t *testing.T) {
+	const others = `{"BackupSetDownloadTaskId":"other","BackupSetDownloadStatus":"finish"}`
+	finished := time.UnixMilli(1642044061000).UTC()
+	for name, c := range map[string]struct {
+		rows string
+		want follow.TaskState
+	}{
+		"finished": {`{"BackupSetDownloadTaskId":"task","BackupSetDownloadStatus":"finish","BackupPlanId":"qhnuhyw3",
+			"BackupSetDataSize":237837,"BackupSetDownloadFinishTime":1642044061000,"ErrMessage":"java.lang.IndexOutOfBoundsException.",
+			"BackupSetDownloadInternetUrl":"\"//dbs-hush.oss-cn-hangzhou.aliyuncs.com/x?OSSAccessKeyId=hush&Signature=hush\""}`,
+			follow.TaskState{Status: "finish", ErrMessage: "java.lang.IndexOutOfBoundsException.", BackupPlanID: "qhnuhyw3",
+				DataSize: 237837, FinishTime: finished}},
+		"numbers as text": {`{"BackupSetDownloadTaskId":"task","BackupSetDataSize":"5","BackupSetDownloadFinishTime":"1642044061000"}`,
+			follow.TaskState{DataSize: 5, FinishTime: finished}},
+		"with a message that quotes a link": {`{"BackupSetDownloadTaskId":"task","BackupSetDownloadStatus":"stop",
+			"ErrMessage":"cannot read https://hush.oss-cn-hangzhou.aliyuncs.com/x?Expires=1&Signature=hush"}`,
+			follow.TaskState{Status: "stop", ErrMessage: "(the message quotes a signed request or link and is withheld)"}},
+		"among others":  {others + `,{"BackupSetDownloadTaskId":"task","BackupSetDownloadStatus":"running"},` + others, follow.TaskState{Status: "running"}},
+		"not listed":    {"", follow.TaskState{}},
+		"only another":  {others, follow.TaskState{}},
+		"without an ID": {`{"BackupSetDownloadStatus":"finish"}`, follow.TaskState{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := url.Values{}
+			server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked = r.URL.Query()
+				asked.Set("action", r.Header.Get("X-Acs-Action"))
+				_, _ = io.WriteString(w, `{"Success":true,"TotalPages":1,"TotalElements":1,"Items":{"BackupSetDownloadTaskDetail":[`+c.rows+`]}}`)
+			}))
+			require.NoError(t, err)
+			defer server.Close()
+			state, err := function.NewDBS(server.URL, 1, someKey).TaskState(t.Context(), "task")
+			require.NoError(t, err)
+			assert.Equal(t, c.want, state)
+			assert.Equal(t, url.Values{"action": {"DescribeBackupSetDownloadTaskList"}, "BackupSetDownloadTaskId": {"task"},
+				"PageNum": {"0"}, "PageSize": {"30"}}, asked)
+		})
+	}
+
+	s := start(t)
+	task, err := s.tasks.CreateTask(invocation(t, s.key), example)
+	require.NoError(t, err)
+	state, err := s.tasks.TaskState(invocation(t, s.key), task.ID)
+	require.NoError(t, err)
+	assert.NotEmpty(t, state.Status)
+	s.dbsFaults.SetPlan(standin.Always(standin.Fault{Kind: standin.Refuse, Status: 403, Code: "Forbidden.RAM"}))
+	state, err = s.tasks.TaskState(invocation(t, s.key), task.ID)
+	assert.Equal(t, "grant dbs:DescribeBackupSetDownloadTaskList to the function's role (the role's policy in s.yaml)",
+		classified(t, err).Fix)
+	assert.Zero(t, state)
+	_, err = function.NewDBS("http://127.0.0.1:1", 1, noKey).TaskState(t.Context(), "task")
+	assert.Equal(t, "NoCredentials", classified(t, err).Code)
 }
 
 func TestLists_BackupPlans(t *testing.T) {

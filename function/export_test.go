@@ -11,6 +11,7 @@ import (
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/check"
 	"increment-backup-download/handler/discovery"
+	"increment-backup-download/handler/follow"
 )
 
 // What the tests of package function_test see of the adapters.
@@ -23,6 +24,7 @@ func NewCredential(id, secret, token string) Credential { return newCredential(i
 type DBS interface {
 	handler.TaskCreator
 	discovery.Lister
+	follow.TaskReader
 	check.DBS
 	BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error)
 }

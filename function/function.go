@@ -110,7 +110,8 @@ func assemble(s settings, log *slog.Logger) *handler.Handler {
 		return &mnsQueue{endpoint: s.mnsEndpoint, name: name, http: mnsHTTP, fallback: s.fallback}
 	}
 	ports := handler.Ports{
-		Tasks: dbs, Lists: dbs, Check: dbs, Results: queue(s.resultQueue), DeadLetters: queue(s.deadLetterQueue),
+		Tasks: dbs, Lists: dbs, States: dbs, Check: dbs,
+		Results: queue(s.resultQueue), DeadLetters: queue(s.deadLetterQueue),
 	}
 	if s.sourceQueue != "" {
 		ports.Source = queue(s.sourceQueue)

@@ -34,10 +34,10 @@ const mnsVersion = "2015-06-06"
 // value: priorities go from 1 to 16. See https://help.aliyun.com/document_detail/35134.html
 const mnsPriority = 8
 
-// The connections to MNS are those of two outboxes. A usual batch of results has
-// some 15 KB of XML.
+// The connections to MNS are those of three outboxes: of results, dead letters, and
+// messages to the source queue. A usual batch of results has some 15 KB of XML.
 const (
-	mnsConnections = 8
+	mnsConnections = 12
 	mnsWriteBuffer = 64 << 10
 )
 
