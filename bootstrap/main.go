@@ -4,27 +4,35 @@
 //	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -o bootstrap ./bootstrap
 //
 // Started anywhere else it says what it is and exits with status 2; with -h it lists
-// its settings.
+// its settings, and with -check it says what is wrong with them.
 package main
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"increment-backup-download/function"
 )
 
 func main() {
-	switch {
-	case len(os.Args) == 2 && (os.Args[1] == "-h" || os.Args[1] == "--help"):
+	start := function.Run
+	switch arguments := strings.Join(os.Args[1:], " "); arguments {
+	case "":
+	case "-h", "--help":
 		_, _ = fmt.Fprintln(os.Stdout, function.Usage)
 		return
-	case len(os.Args) > 1:
-		fmt.Fprintln(os.Stderr, "bootstrap takes no arguments but -h")
+	case "-check", "--check":
+		start = function.Check
+	default:
+		fmt.Fprintln(os.Stderr, "bootstrap takes no arguments but -h and -check")
 		os.Exit(2)
 	}
-	err := function.Run(os.Getenv, os.Stdout)
+	err := start(os.Environ(), os.Stdout)
+	if err == nil {
+		return
+	}
 	fmt.Fprintln(os.Stderr, err)
 	if errors.Is(err, function.ErrOutsideFC) {
 		fmt.Fprintf(os.Stderr, "\n%s\n", function.Usage)

@@ -179,14 +179,20 @@ type Discovery struct {
 	LookbackHours int
 }
 
-func ReadDiscovery(getenv func(string) string) (Discovery, error) {
-	s, err := readSettings(getenv)
+func ReadDiscovery(environ []string) (Discovery, error) {
+	s, err := readSettings(lookup(environ))
 	return Discovery{s.backupPlanIDs, s.sourceQueue, s.lookbackHours}, err
 }
 
+// Settings returns the names of all settings.
+func Settings() []string {
+	s, _ := readSettings(lookup(nil))
+	return s.names
+}
+
 // Assemble makes a handler of an environment, as Run does.
-func Assemble(getenv func(string) string, log io.Writer) (*handler.Handler, error) {
-	s, err := readSettings(getenv)
+func Assemble(environ []string, log io.Writer) (*handler.Handler, error) {
+	s, err := readSettings(lookup(environ))
 	if err != nil {
 		return nil, &SettingsError{mistakes: err}
 	}

@@ -1,6 +1,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ const largePayload = 4 << 20
 
 // Usage says what the executable is, and how it is started and set.
 const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that finds the
-finished incremental backup sets of DBS backup plans, and creates a download task for each of
-them, and for each that other producers announce in its queue.
+finished incremental backup sets of DBS backup plans, creates a download task for each of them
+and for each that other producers announce in its queue, and follows each task to its end.
 
 Function Compute starts it without arguments (runtime go1, handler bootstrap). Its settings
 are environment variables:
@@ -32,43 +33,68 @@ are environment variables:
   DEAD_LETTER_QUEUE        MNS queue that takes messages that can never succeed; required
   MNS_ENDPOINT             default https://<account>.mns.<region>.aliyuncs.com
   DBS_ENDPOINT             default https:// and the region's endpoint
-  BACKUP_SET_DATA_FORMAT   Native, SQL, CSV or JSON, for events that name none; default: not sent
+  BACKUP_SET_DATA_FORMAT   Native, SQL, CSV or JSON, for events that name none; default: none
   CONCURRENCY              DBS calls in flight, 1 to 256; default 16
   MAX_REQUESTS_PER_SECOND  DBS calls started a second; default 0, no limit
   RESULT_ENCODING          raw or base64; default raw
-  BACKUP_PLAN_IDS          DBS backup plans to discover, comma-separated, or all; default: discovery by hand only
-  SOURCE_QUEUE             MNS queue that takes what discovery finds; required with BACKUP_PLAN_IDS
+  BACKUP_PLAN_IDS          DBS backup plans to discover, comma-separated, or all; default: none
+  SOURCE_QUEUE             MNS queue that takes announcements and follow-ups; required with
+                           BACKUP_PLAN_IDS; without it no task is followed to its end
   LOOKBACK_HOURS           how far back discovery looks, 1 to 43800; default 72
   LOG_LEVEL                debug, info, warn or error; default info
+With -check it says what is wrong with its settings, and ends. For those in s.yaml:
+  go run ./tests/settings
 
 Try it on this machine, without a cloud account, from the project's folder:
   go run ./tests/local
 Deploy it with Serverless Devs:
-  s deploy`
+  s deploy -y`
 
-// SettingsError says what is wrong with the environment, all of it.
+// SettingsError lists every invalid setting.
 type SettingsError struct{ mistakes error }
 
 func (e *SettingsError) Error() string {
 	return fmt.Sprintf("the function cannot start, its settings are wrong:\n%v", e.mistakes)
 }
 
-// Run starts the function and serves invocations for the life of the process, so
-// that it returns only with an error: [ErrOutsideFC] or a [*SettingsError]. It
-// writes its log to stdout, a JSON object a line; wrong settings too, so that a
-// search for errors finds them.
-func Run(getenv func(string) string, stdout io.Writer) error {
+// Check says on stdout whether the function would start in an environment, given as
+// NAME=value, and which names look like misspelt settings. Variables that Function
+// Compute sets may be missing. Its error is a [*SettingsError].
+func Check(environ []string, stdout io.Writer) error {
+	given := lookup(environ)
+	s, err := readSettings(func(name string) string {
+		return cmp.Or(given(name), map[string]string{"FC_REGION": "cn-hangzhou", "FC_ACCOUNT_ID": "1234567890123456"}[name])
+	})
+	for _, m := range misspellings(environ, s.names) {
+		_, _ = fmt.Fprintf(stdout, "warning: %s is no setting; did you mean %s?\n", m.name, m.nearest)
+	}
+	if err != nil {
+		return &SettingsError{mistakes: err}
+	}
+	_, _ = fmt.Fprintln(stdout, "No setting is wrong.")
+	return nil
+}
+
+// Run starts the function in an environment, given as NAME=value, and serves
+// invocations for the life of the process, so that it returns only with an error:
+// [ErrOutsideFC] or a [*SettingsError]. It writes its log to stdout, a JSON object a
+// line; wrong settings too, so that a search for errors finds them.
+func Run(environ []string, stdout io.Writer) error {
+	getenv := lookup(environ)
 	if getenv("FC_RUNTIME_API") == "" {
 		return ErrOutsideFC
 	}
 	s, err := readSettings(getenv)
+	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
+	for _, m := range misspellings(environ, s.names) {
+		log.Warn("unknown setting", "name", m.name, "nearest", m.nearest)
+	}
 	if err != nil {
 		wrong := &SettingsError{mistakes: err}
-		slog.New(slog.NewJSONHandler(stdout, nil)).Error("wrong settings", "error", wrong.Error())
+		log.Error("wrong settings", "error", wrong.Error())
 		return wrong
 	}
 	fitInstance(s.memoryMB)
-	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
 	h := assemble(s, log)
 	fc.Start(func(ctx context.Context, payload []byte) (any, error) {
 		if len(payload) > largePayload {

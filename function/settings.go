@@ -31,6 +31,7 @@ type settings struct {
 	logLevel             slog.Level
 	memoryMB             int        // of the instance; 0 if unknown
 	fallback             credential // of the environment; nil if it has none
+	names                []string   // of all settings, with repeats
 }
 
 // Bounds and defaults of the settings.
@@ -56,7 +57,7 @@ func isQueueName(name string) bool {
 // readSettings reads and checks all settings; its error names everything that is
 // wrong, a line each.
 func readSettings(getenv func(string) string) (settings, error) {
-	r := settingsReader{getenv: getenv}
+	r := settingsReader{environment: getenv}
 	s := settings{
 		source: events.Source{
 			Region:       getenv("FC_REGION"),
@@ -79,7 +80,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		r.wrong("DEAD_LETTER_QUEUE is %q, the same as RESULT_QUEUE: name two different queues", s.deadLetterQueue)
 	}
 	// Discovery by hand needs the queue too, unless it is a dry run.
-	if getenv("SOURCE_QUEUE") != "" || getenv("BACKUP_PLAN_IDS") != "" {
+	if r.getenv("SOURCE_QUEUE") != "" || getenv("BACKUP_PLAN_IDS") != "" {
 		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes the backup sets of BACKUP_PLAN_IDS")
 	}
 	if q := s.sourceQueue; q != "" && (q == s.resultQueue || q == s.deadLetterQueue) {
@@ -111,7 +112,43 @@ func readSettings(getenv func(string) string) (settings, error) {
 			r.wrong("DEBUG names %q, which makes the SDK print credentials: remove it", name)
 		}
 	}
+	s.names = r.names
 	return s, errors.Join(r.mistakes...)
+}
+
+// lookup returns a getenv over an environment.
+func lookup(environ []string) func(string) string {
+	values := make(map[string]string, len(environ))
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		values[name] = value
+	}
+	return func(name string) string { return values[name] }
+}
+
+// misspelling is a variable that is no setting, and the setting that it resembles.
+type misspelling struct{ name, nearest string }
+
+func misspellings(environ, settings []string) (found []misspelling) {
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		like := slices.IndexFunc(settings, func(setting string) bool { return resemble(strings.ToUpper(name), setting) })
+		if like >= 0 && !slices.Contains(settings, name) {
+			found = append(found, misspelling{name, settings[like]})
+		}
+	}
+	return found
+}
+
+// resemble reports whether two names differ in at most two characters side by side.
+func resemble(a, b string) bool {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return len(a) <= 2 && len(b) <= 2
 }
 
 // dbsHost returns the endpoint of DBS in a region. Some regions share one: see the
@@ -129,8 +166,14 @@ func dbsHost(region string) string {
 
 // settingsReader collects every mistake instead of stopping at the first.
 type settingsReader struct {
-	getenv   func(string) string
-	mistakes []error
+	environment func(string) string
+	names       []string // of the settings that were asked for
+	mistakes    []error
+}
+
+func (r *settingsReader) getenv(name string) string {
+	r.names = append(r.names, name)
+	return r.environment(name)
 }
 
 func (r *settingsReader) wrong(format string, args ...any) {

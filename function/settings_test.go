@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,9 +19,9 @@ import (
 	"increment-backup-download/handler"
 )
 
-// environment returns a getenv over the variables of a deployment and the given
-// ones, which go before; NAME= unsets one.
-func environment(changes ...string) func(string) string {
+// environment returns the variables of a deployment with the given changes; NAME=
+// unsets one.
+func environment(changes ...string) (environ []string) {
 	variables := map[string]string{
 		"FC_RUNTIME_API": "127.0.0.1:1", "FC_REGION": "cn-shanghai", "FC_ACCOUNT_ID": "1234567890123456",
 		"FC_FUNCTION_NAME": "increment-backup-download", "RESULT_QUEUE": "results", "DEAD_LETTER_QUEUE": "dead-letters",
@@ -28,7 +30,12 @@ func environment(changes ...string) func(string) string {
 		name, value, _ := strings.Cut(change, "=")
 		variables[name] = value
 	}
-	return func(name string) string { return variables[name] }
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		if variables[name] != "" {
+			environ = append(environ, name+"="+variables[name])
+		}
+	}
+	return environ
 }
 
 // targets reads the endpoints and queues that an environment leads to.
@@ -205,15 +212,55 @@ func TestRun_OutsideFunctionComputeIsAnErrorOfItsOwn(t *testing.T) {
 }
 
 func TestUsage_NamesEverySetting(t *testing.T) {
-	var asked []string
-	_, err := function.ReadDiscovery(func(name string) string {
-		if !strings.HasPrefix(name, "FC_") && !strings.HasPrefix(name, "ALIBABA_CLOUD_") && name != "DEBUG" {
-			asked = append(asked, name)
-		}
-		return "x"
-	})
-	require.Error(t, err)
-	for _, name := range asked {
+	settings := function.Settings()
+	require.Contains(t, settings, "SOURCE_QUEUE")
+	for _, name := range settings {
 		assert.Contains(t, function.Usage, "\n  "+name+" ")
 	}
+}
+
+func TestCheck_SaysWhetherTheFunctionWouldStart(t *testing.T) {
+	var stdout bytes.Buffer
+	require.NoError(t, function.Check([]string{"RESULT_QUEUE=a", "DEAD_LETTER_QUEUE=b", "PATH=/bin", "LOG_LEVEL=debug"}, &stdout))
+	assert.Equal(t, "No setting is wrong.\n", stdout.String())
+
+	stdout.Reset()
+	err := function.Check([]string{"RESULT_QUEU=a", "DEAD_LETTER_QUEUE=b", "CONCURRENCY=0"}, &stdout)
+	var wrong *function.SettingsError
+	require.ErrorAs(t, err, &wrong)
+	assert.Contains(t, err.Error(), "RESULT_QUEUE is not set")
+	assert.Contains(t, err.Error(), "CONCURRENCY is \"0\"")
+	assert.Equal(t, 2, strings.Count(err.Error(), "\n"), "what Function Compute sets may be missing")
+	assert.Equal(t, "warning: RESULT_QUEU is no setting; did you mean RESULT_QUEUE?\n", stdout.String())
+}
+
+func TestSettings_WarnOfANameThatIsNearToOne(t *testing.T) {
+	warned := func(t *testing.T, name string) string {
+		t.Helper()
+		var stdout bytes.Buffer
+		require.NoError(t, function.Check(environment(name+"=x"), &stdout))
+		return strings.TrimSuffix(stdout.String(), "No setting is wrong.\n")
+	}
+	for name, nearest := range map[string]string{
+		"LOOKBACK_HOUR": "LOOKBACK_HOURS", "RESULT_QUEUES": "RESULT_QUEUE", "RESLUT_QUEUE": "RESULT_QUEUE",
+		"DEADLETTER_QUEUE": "DEAD_LETTER_QUEUE", "backup_plan_ids": "BACKUP_PLAN_IDS", "BACKUP_PLAN_ID": "BACKUP_PLAN_IDS",
+		"SOURCE_QUEU": "SOURCE_QUEUE", "CONCURENCY": "CONCURRENCY", "LOGLEVEL": "LOG_LEVEL", "DBS_ENDPOIN": "DBS_ENDPOINT",
+	} {
+		assert.Equal(t, "warning: "+name+" is no setting; did you mean "+nearest+"?\n", warned(t, name))
+	}
+	for _, name := range []string{"PATH", "HOME", "TZ", "LANG", "QUEUE", "FC_QUALIFIER", "FC_FUNCTION_HANDLER",
+		"FC_INSTANCE_ID", "ALIBABA_CLOUD_ACCOUNT_ID", "LD_LIBRARY_PATH", "GOMAXPROCS", "HTTPS_PROXY", ""} {
+		assert.Empty(t, warned(t, name), name)
+	}
+
+	t.Run("in the log too", func(t *testing.T) {
+		var stdout bytes.Buffer
+		require.Error(t, function.Run(environment("RESULT_QUEUE=", "RESULT_QUEU=results"), &stdout))
+		warning, _, _ := strings.Cut(stdout.String(), "\n")
+		var line struct{ Level, Msg, Name, Nearest string }
+		require.NoError(t, json.Unmarshal([]byte(warning), &line))
+		line.Level += " " + line.Msg
+		assert.Equal(t, "WARN unknown setting", line.Level)
+		assert.Equal(t, []string{"RESULT_QUEU", "RESULT_QUEUE"}, []string{line.Name, line.Nearest})
+	})
 }
