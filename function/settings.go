@@ -261,8 +261,8 @@ func (r *settingsReader) endpoint(name, unset, needs string, path bool) *url.URL
 		r.wrong("%s is %.300q: give a URL such as https://example.aliyuncs.com", name, redacted(value))
 	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.ForceQuery || endpoint.Fragment != "":
 		r.wrong("%s must be a URL without user, query and fragment", name)
-	case endpoint.Scheme == "http" && !loopback(endpoint.Hostname()):
-		r.wrong("%s is %.300q: http:// is for loopback addresses only; use https://", name, value)
+	case endpoint.Scheme == "http" && !loopback(endpoint.Hostname()) && (name != "MNS_ENDPOINT" || !isPrivateMNS(endpoint.Hostname())):
+		r.wrong("%s is %.300q: http:// is for loopback addresses and private endpoints of MNS; use https://", name, value)
 	case !path && strings.Trim(endpoint.Path, "/") != "":
 		r.wrong("%s is %.300q: give a URL without a path", name, value)
 	default:
@@ -278,6 +278,16 @@ func redacted(value string) string {
 		return "***" + value[at:]
 	}
 	return value
+}
+
+// isPrivateMNS reports whether a host is a private endpoint of MNS, which has no TLS:
+// <account>.mns.<region>-internal.aliyuncs.com, or -internal-vpc. See
+// https://www.alibabacloud.com/help/doc-detail/175569.htm
+func isPrivateMNS(host string) bool {
+	account, rest, _ := strings.Cut(strings.ToLower(host), ".mns.")
+	region, isMNS := strings.CutSuffix(rest, ".aliyuncs.com")
+	region, isPrivate := strings.CutSuffix(strings.TrimSuffix(region, "-vpc"), "-internal")
+	return isMNS && isPrivate && account != "" && region != "" && !strings.Contains(account+region, ".")
 }
 
 func loopback(host string) bool {

@@ -73,6 +73,10 @@ func TestSettings_Accepted(t *testing.T) {
 	assert.Equal(t, "http://127.0.0.1:8080/mns.local", got.MNSEndpoint)
 	assert.Equal(t, "http://localhost:8081", got.DBSEndpoint)
 	assert.Equal(t, "http://[::1]:9", targets(t, "DBS_ENDPOINT=http://[::1]:9").DBSEndpoint)
+	for _, private := range []string{"http://1234567890123456.mns.cn-hangzhou-internal.aliyuncs.com",
+		"http://1234567890123456.mns.cn-hangzhou-internal-vpc.aliyuncs.com"} {
+		assert.Equal(t, private, targets(t, "MNS_ENDPOINT="+private).MNSEndpoint)
+	}
 	assert.Equal(t, "https://mns", targets(t, "MNS_ENDPOINT=https://mns", "FC_ACCOUNT_ID=").MNSEndpoint)
 }
 
@@ -109,28 +113,36 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		environment []string
 		mistakes    []string // each a line of its own
 	}{
-		"no queue":               {[]string{"RESULT_QUEUE="}, []string{"RESULT_QUEUE is not set"}},
-		"no dead-letter queue":   {[]string{"DEAD_LETTER_QUEUE="}, []string{"DEAD_LETTER_QUEUE is not set"}},
-		"one queue for both":     {[]string{"DEAD_LETTER_QUEUE=results"}, []string{"two different queues"}},
-		"a path as a queue":      {[]string{"RESULT_QUEUE=../x"}, []string{`RESULT_QUEUE is "../x"`}},
-		"a queue name too long":  {[]string{"RESULT_QUEUE=" + strings.Repeat("q", 121)}, []string{"at most 120 letters"}},
-		"http to another host":   {[]string{"MNS_ENDPOINT=http://mns.example.com"}, []string{"http:// is for loopback"}},
-		"http to a name like it": {[]string{"DBS_ENDPOINT=http://127.0.0.1.example.com"}, []string{"http:// is for loopback"}},
-		"no scheme":              {[]string{"DBS_ENDPOINT=dbs-api.cn-hangzhou.aliyuncs.com"}, []string{"give a URL"}},
-		"another scheme":         {[]string{"DBS_ENDPOINT=ftp://x"}, []string{"give a URL"}},
-		"no URL":                 {[]string{"MNS_ENDPOINT=https://%zz"}, []string{"give a URL"}},
-		"no host":                {[]string{"MNS_ENDPOINT=https://:443"}, []string{"give a URL"}},
-		"a query":                {[]string{"MNS_ENDPOINT=https://x?y=z"}, []string{"without user, query and fragment"}},
-		"an empty query":         {[]string{"MNS_ENDPOINT=https://x?"}, []string{"without user, query and fragment"}},
-		"a path for DBS":         {[]string{"DBS_ENDPOINT=https://x/y"}, []string{"without a path"}},
-		"format":                 {[]string{"BACKUP_SET_DATA_FORMAT=XML"}, []string{`is "XML": give one of Native, SQL, CSV, JSON`}},
-		"zero concurrency":       {[]string{"CONCURRENCY=0"}, []string{`"0": give a whole number from 1 to 256`}},
-		"words for a number":     {[]string{"CONCURRENCY=many"}, []string{`CONCURRENCY is "many"`}},
-		"negative rate":          {[]string{"MAX_REQUESTS_PER_SECOND=-1"}, []string{"MAX_REQUESTS_PER_SECOND"}},
-		"encoding":               {[]string{"RESULT_ENCODING=hex"}, []string{"raw, base64"}},
-		"log level":              {[]string{"LOG_LEVEL=loud"}, []string{"debug, info, warn, error"}},
-		"no region":              {[]string{"FC_REGION="}, []string{"MNS_ENDPOINT is not set, and its default", "DBS_ENDPOINT is not"}},
-		"an SDK's debug output":  {[]string{"DEBUG=x,dara"}, []string{`DEBUG names "dara"`}},
+		"no queue":                   {[]string{"RESULT_QUEUE="}, []string{"RESULT_QUEUE is not set"}},
+		"no dead-letter queue":       {[]string{"DEAD_LETTER_QUEUE="}, []string{"DEAD_LETTER_QUEUE is not set"}},
+		"one queue for both":         {[]string{"DEAD_LETTER_QUEUE=results"}, []string{"two different queues"}},
+		"a path as a queue":          {[]string{"RESULT_QUEUE=../x"}, []string{`RESULT_QUEUE is "../x"`}},
+		"a queue name too long":      {[]string{"RESULT_QUEUE=" + strings.Repeat("q", 121)}, []string{"at most 120 letters"}},
+		"http to another host":       {[]string{"MNS_ENDPOINT=http://mns.example.com"}, []string{"http:// is for loopback"}},
+		"http to a name like it":     {[]string{"DBS_ENDPOINT=http://127.0.0.1.example.com"}, []string{"http:// is for loopback"}},
+		"http to MNS in public":      {[]string{"MNS_ENDPOINT=http://1.mns.cn-hangzhou.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"http to the VPC, in public": {[]string{"MNS_ENDPOINT=http://1.mns.cn-hangzhou-vpc.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"http to another service":    {[]string{"MNS_ENDPOINT=http://1.oss.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"http to another domain":     {[]string{"MNS_ENDPOINT=http://1.mns.cn-hangzhou-internal.aliyuncs.com.example.com"}, []string{"http:// is for loopback"}},
+		"http to a host in a region": {[]string{"MNS_ENDPOINT=http://1.mns.evil.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"http to no account":         {[]string{"MNS_ENDPOINT=http://.mns.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"http to no region":          {[]string{"MNS_ENDPOINT=http://1.mns.-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"http to DBS, internal":      {[]string{"DBS_ENDPOINT=http://1.mns.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"no scheme":                  {[]string{"DBS_ENDPOINT=dbs-api.cn-hangzhou.aliyuncs.com"}, []string{"give a URL"}},
+		"another scheme":             {[]string{"DBS_ENDPOINT=ftp://x"}, []string{"give a URL"}},
+		"no URL":                     {[]string{"MNS_ENDPOINT=https://%zz"}, []string{"give a URL"}},
+		"no host":                    {[]string{"MNS_ENDPOINT=https://:443"}, []string{"give a URL"}},
+		"a query":                    {[]string{"MNS_ENDPOINT=https://x?y=z"}, []string{"without user, query and fragment"}},
+		"an empty query":             {[]string{"MNS_ENDPOINT=https://x?"}, []string{"without user, query and fragment"}},
+		"a path for DBS":             {[]string{"DBS_ENDPOINT=https://x/y"}, []string{"without a path"}},
+		"format":                     {[]string{"BACKUP_SET_DATA_FORMAT=XML"}, []string{`is "XML": give one of Native, SQL, CSV, JSON`}},
+		"zero concurrency":           {[]string{"CONCURRENCY=0"}, []string{`"0": give a whole number from 1 to 256`}},
+		"words for a number":         {[]string{"CONCURRENCY=many"}, []string{`CONCURRENCY is "many"`}},
+		"negative rate":              {[]string{"MAX_REQUESTS_PER_SECOND=-1"}, []string{"MAX_REQUESTS_PER_SECOND"}},
+		"encoding":                   {[]string{"RESULT_ENCODING=hex"}, []string{"raw, base64"}},
+		"log level":                  {[]string{"LOG_LEVEL=loud"}, []string{"debug, info, warn, error"}},
+		"no region":                  {[]string{"FC_REGION="}, []string{"MNS_ENDPOINT is not set, and its default", "DBS_ENDPOINT is not"}},
+		"an SDK's debug output":      {[]string{"DEBUG=x,dara"}, []string{`DEBUG names "dara"`}},
 
 		"plans without a queue":      {[]string{"BACKUP_PLAN_IDS=a"}, []string{"SOURCE_QUEUE is not set"}},
 		"results come back":          {plans("a", "SOURCE_QUEUE=results"), []string{"results would come back as events"}},
