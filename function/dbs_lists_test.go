@@ -283,6 +283,7 @@ func TestLists_WhatIsAList(t *testing.T) {
 		"beside other members":   {list(`,"Items":{"Page":1,"Tags":["x"],"IncrementBackupFile":[` + row + `]}`), want{1, totals}},
 		"the last of two counts": {list(`,"Items":{"IncrementBackupFile":[` + row + `,` + row + `],"IncrementBackupFile":[{}]}`), want{1, totals}},
 		"the last Items counts":  {list(`,"Items":[{},{}],"Items":[{}]`), want{1, totals}},
+		"also if it has none":    {list(`,"Items":[{},{}],"Items":{}`), want{0, totals}},
 		"all as text": {`{"Success":"true","TotalPages":"0","TotalElements":" 12 ","Items":[]}`,
 			want{0, discovery.Totals{Elements: 12}}},
 	} {
@@ -311,6 +312,8 @@ func TestLists_WhatIsAList(t *testing.T) {
 		"Success absent":   {200, `{"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
 		"Success false":    {200, `{"Success":false,"TotalPages":1,"TotalElements":1,"Items":[]}`, verdict{code: "NotAnAnswer"}},
 		"an unknown plan": {200, `{"Success":false,"ErrCode":"InvalidParameterValid"}`,
+			verdict{kind: permanent, code: "InvalidParameterValid"}},
+		"an unknown plan, with odd Items": {200, `{"Success":false,"Items":"","ErrCode":"InvalidParameterValid"}`,
 			verdict{kind: permanent, code: "InvalidParameterValid"}},
 		"cut off":           {200, strings.TrimSuffix(list(`,"Items":[]`), "}"), verdict{code: "NotAnAnswer"}},
 		"empty":             {200, ``, verdict{code: "NotAnAnswer"}},

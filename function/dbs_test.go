@@ -193,6 +193,7 @@ func TestReadTask(t *testing.T) {
 		"the gateway's words":   {403, `{"Code":"Forbidden.RAM","Message":"m"}`, verdict{kind: fault, code: "Forbidden.RAM"}},
 		"the status inside":     {200, `{"HttpStatusCode":403,"Success":false,"ErrCode":"New"}`, verdict{kind: fault, code: "New"}},
 		"no status inside":      {200, `{"Success":false,"ErrCode":"New"}`, verdict{unknown: true, code: "New"}},
+		"an odd status inside":  {200, `{"HttpStatusCode":700,"Success":false,"ErrCode":"New"}`, verdict{unknown: true, code: "New"}},
 		"another status inside": {503, `{"HttpStatusCode":403,"Success":false,"ErrCode":"New"}`, verdict{code: "New"}},
 		"the status inside, as text": {200, `{"HttpStatusCode":"400","Success":false,"ErrCode":"New"}`,
 			verdict{unknown: true, code: "New"}},

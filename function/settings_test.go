@@ -125,6 +125,7 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		"http to another service":    {[]string{"MNS_ENDPOINT=http://1.oss.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
 		"http to another domain":     {[]string{"MNS_ENDPOINT=http://1.mns.cn-hangzhou-internal.aliyuncs.com.example.com"}, []string{"http:// is for loopback"}},
 		"http to a host in a region": {[]string{"MNS_ENDPOINT=http://1.mns.evil.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
+		"http to a name like one":    {[]string{"MNS_ENDPOINT=http://1.mns.cn-hangzhou-internal"}, []string{"http:// is for loopback"}},
 		"http to no account":         {[]string{"MNS_ENDPOINT=http://.mns.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
 		"http to no region":          {[]string{"MNS_ENDPOINT=http://1.mns.-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
 		"http to DBS, internal":      {[]string{"DBS_ENDPOINT=http://1.mns.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
@@ -261,7 +262,7 @@ func TestSettings_WarnOfANameThatIsNearToOne(t *testing.T) {
 		assert.Equal(t, "warning: "+name+" is no setting; did you mean "+nearest+"?\n", warned(t, name))
 	}
 	for _, name := range []string{"PATH", "HOME", "TZ", "LANG", "QUEUE", "FC_QUALIFIER", "FC_FUNCTION_HANDLER",
-		"FC_INSTANCE_ID", "ALIBABA_CLOUD_ACCOUNT_ID", "LD_LIBRARY_PATH", "GOMAXPROCS", "HTTPS_PROXY", ""} {
+		"FC_INSTANCE_ID", "ALIBABA_CLOUD_ACCOUNT_ID", "LD_LIBRARY_PATH", "GOMAXPROCS", "RESULTING_QUEUE", "HTTPS_PROXY", ""} {
 		assert.Empty(t, warned(t, name), name)
 	}
 
