@@ -263,11 +263,11 @@ func (r *discoveryRun) do(plans []string) ([]PlanReport, []Failure) {
 	}
 	reports := make([]PlanReport, len(plans))
 	failed := make([]*Failure, len(plans))
-	sets, tasks, items := newRoom(maxRows), newRoom(maxRows), newRoom(maxShelved)
+	sets, tasks := newRoom(maxRows), newRoom(maxRows)
 	var running sync.WaitGroup
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
 		running.Go(func() {
-			p := &planRun{discoveryRun: r, items: items, reader: planReader{
+			p := &planRun{discoveryRun: r, reader: planReader{
 				lists: r.lists, caller: r.caller, workers: workers, plan: plans[i],
 				sets: holding{room: sets}, tasks: holding{room: tasks},
 			}}

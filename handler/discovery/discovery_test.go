@@ -37,7 +37,9 @@ func TestDiscover_AnnouncesWhatHasNoTask(t *testing.T) {
 		assert.JSONEq(t, `{"specversion":"1.0","id":"1hv5g9wk0001/mysql-bin.000056@946670400000",
 			"source":"acs:dbs:cn-hangzhou:1234567890123456:backupplan/dbsqdss5tmh0001","type":"dbs:IncrementBackupSet:Completed",
 			"subject":"mysql-bin.000056","time":"2000-01-01T00:00:00.000Z","datacontenttype":"application/json",
-			"data":`+string(plan.sets[2].Item)+`}`, d.source.sent[0])
+			"data":{"BackupSetJobId":"1hv5g9wk0001","BackupSetId":"mysql-bin.000056","BackupStatus":"COMPLETED",
+			"StartTime":946670400000,"EndTime":946674000000,"BackupSetExpiredTime":950284800000,"BackupSize":18535,
+			"StorageMethod":"Standard"}}`, d.source.sent[0])
 
 		text, err := json.Marshal(answer)
 		require.NoError(t, err)

@@ -98,6 +98,10 @@ func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int)
 	return discovery.DownloadTaskPage{Totals: page.totals, Tasks: page.tasks}, err
 }
 
+func (f *fakeLists) BackupPlans(context.Context, string, int) (discovery.BackupPlanPage, error) {
+	return discovery.BackupPlanPage{}, permanent("NotListed")
+}
+
 func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSPlan) fakePage) (fakePage, error) {
 	f.mu.Lock()
 	f.calls = append(f.calls, call)
@@ -374,13 +378,11 @@ func finished(n int, ago time.Duration) discovery.BackupSet {
 func backupSet(change func(*discovery.BackupSet)) discovery.BackupSet {
 	now := time.Now()
 	set := discovery.BackupSet{BackupSetJobID: jobID, BackupSetID: "mysql-bin.000001", BackupStatus: "COMPLETED",
-		StartTime: now.Add(-2 * time.Hour), EndTime: now.Add(-time.Hour), ExpiredTime: now.Add(1000 * time.Hour)}
+		StartTime: now.Add(-2 * time.Hour), EndTime: now.Add(-time.Hour), ExpiredTime: now.Add(1000 * time.Hour),
+		Size: 18535, StorageMethod: "Standard"}
 	if change != nil {
 		change(&set)
 	}
-	set.Item, _ = json.Marshal(map[string]any{"BackupSetJobId": set.BackupSetJobID, "BackupSetId": set.BackupSetID,
-		"BackupStatus": set.BackupStatus, "StartTime": set.StartTime.UnixMilli(), "EndTime": set.EndTime.UnixMilli(),
-		"BackupSetExpiredTime": set.ExpiredTime.UnixMilli(), "StorageMethod": "Standard", "BackupSize": 18535})
 	return set
 }
 

@@ -30,12 +30,7 @@ func (l *endlessLists) BackupSets(_ context.Context, query discovery.BackupSetQu
 		end := l.now.Add(time.Duration(i-l.sets) * time.Second)
 		set := discovery.BackupSet{BackupSetJobID: strings.Clone(jobID), BackupSetID: fmt.Sprintf("mysql-bin.%06d", i),
 			BackupStatus: "COMPLETED", StartTime: end.Add(-10 * time.Second), EndTime: end}
-		// An item as DBS gives it, with the fields of the newest SDKs.
-		set.Item = fmt.Appendf(nil, `{"EndTime":%d,"BackupSetExpiredTime":%d,"StartTime":%d,"StorageMethod":"Standard",`+
-			`"BackupSetJobId":%q,"BackupSetId":%q,"BackupStatus":"COMPLETED","BackupSize":%d,`+
-			`"SourceEndpointIpPort":"172.16.103.1:4001","SourceEndpointHost":"172.16.103.1","SourceEndpointPort":"4001",`+
-			`"SourceEndpointInstanceId":"rm-bp1a2b3c4d5e6f7g8","SourceEndpointInstanceType":"RDS","SourceEndpointRegion":"cn-hangzhou"}`,
-			end.UnixMilli(), end.Add(1000*time.Hour).UnixMilli(), set.StartTime.UnixMilli(), jobID, set.BackupSetID, 18535+7*i)
+		set.ExpiredTime, set.Size, set.StorageMethod = end.Add(1000*time.Hour), 18535+7*int64(i), strings.Clone("Standard")
 		page.Sets = append(page.Sets, set)
 	}
 	return page, nil
@@ -50,6 +45,10 @@ func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (
 			JobType: strings.Clone("cbs_backup_sub_cont"), Status: strings.Clone("finish"), CreateTime: l.now})
 	}
 	return page, nil
+}
+
+func (l *endlessLists) BackupPlans(context.Context, string, int) (discovery.BackupPlanPage, error) {
+	return discovery.BackupPlanPage{}, permanent("NotListed")
 }
 
 func totalsOf(n int) discovery.Totals { return discovery.Totals{Pages: (n + 99) / 100, Elements: n} }

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,7 +19,6 @@ import (
 type planRun struct {
 	*discoveryRun
 	reader planReader
-	items  *room // for those of all plans
 	sets   *setList
 	tasks  *taskList
 }
@@ -30,7 +28,7 @@ type planRun struct {
 // cannot be had whole is left alone.
 func (p *planRun) do() (PlanReport, *Failure) {
 	started := time.Now()
-	p.sets = newSetList(p.now, p.since, p.command.BackupSetIDs, p.items)
+	p.sets = newSetList(p.now, p.since, p.command.BackupSetIDs)
 	defer p.leaveRooms()
 	query := BackupSetQuery{Start: p.since.Add(-lookbackMargin), End: p.now.Add(time.Hour)}
 	operation, err := operationSets, p.reader.readSets(p.budget.Calls, query, p.sets)
@@ -71,7 +69,6 @@ func (p *planRun) do() (PlanReport, *Failure) {
 
 // leaveRooms gives back what the plan holds of the rooms that the plans share.
 func (p *planRun) leaveRooms() {
-	p.sets.items.clear()
 	p.reader.tasks.leave()
 	p.reader.sets.leave()
 }
@@ -125,9 +122,6 @@ func (p *planRun) warnOfFailure(set *listedSet) {
 		slog.Int("failedTasks", set.task.failed))
 }
 
-// unpackAtOnce bounds the items that are unpacked at a time.
-const unpackAtOnce = 500
-
 // announce sends the sets to the source queue, one batch after the other, so that
 // what does not get there is the newest.
 func (p *planRun) announce(wanted []*listedSet) *Failure {
@@ -150,27 +144,30 @@ func (p *planRun) announce(wanted []*listedSet) *Failure {
 		return nil
 	}
 	out := announcer{outbox: outbox.New(p.budget, p.source, p.log)}
-	for block := range slices.Chunk(wanted, unpackAtOnce) {
-		for i, item := range p.sets.items.take(block) {
-			out.add(p.announcement(block[i], item), block[i])
-		}
+	for _, set := range wanted {
+		out.add(p.announcement(set), set)
 	}
 	out.flush()
 	return failureOf(p.reader.plan, operationAnnounce, out.failure)
 }
 
-func (p *planRun) announcement(set *listedSet, item []byte) string {
-	var announced events.AnnouncedSet
-	_ = json.Unmarshal(item, &announced) // as far as DBS gave them, in the type that it documents
-	announced.BackupSetJobID, announced.BackupSetID = set.key.jobID, set.key.setID
-	announced.BackupStatus, announced.StartTime, announced.EndTime = events.StatusCompleted, set.start, set.end
+func (p *planRun) announcement(set *listedSet) string {
 	return events.Announcement{
 		Region:       p.config.Source.Region,
 		AccountID:    p.config.Source.AccountID,
 		BackupPlanID: p.reader.plan,
 		FailedTaskID: set.task.id,
 		Time:         time.Now(),
-		Set:          announced,
+		Set: events.AnnouncedSet{
+			BackupSetJobID:       set.key.jobID,
+			BackupSetID:          set.key.setID,
+			BackupStatus:         events.StatusCompleted,
+			StartTime:            set.start,
+			EndTime:              set.end,
+			BackupSetExpiredTime: set.expires,
+			BackupSize:           set.size,
+			StorageMethod:        set.storage,
+		},
 	}.Encode()
 }
 

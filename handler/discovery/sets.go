@@ -1,12 +1,8 @@
 package discovery
 
 import (
-	"bytes"
 	"cmp"
-	"compress/flate"
-	"crypto/sha256"
-	"encoding/json"
-	"io"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -52,7 +48,9 @@ type listedSet struct {
 	state      setState // stateHeldBack: to be announced, if it has no task
 	unfinished bool     // UNCOMPLETED for more than uncompletedLimit
 	start, end int64
-	item       shelfPlace // if it is to be announced
+	expires    int64
+	size       int64
+	storage    string
 	task       setTasks
 }
 
@@ -69,20 +67,18 @@ type setList struct {
 	mu        sync.Mutex // guards what follows
 	sets      []listedSet
 	index     map[setKey]int    // into sets, or notSelected
-	jobIDs    map[string]string // one copy of each
-	items     shelf
-	nameless  int      // without BackupSetJobId or BackupSetId
-	restarted []setKey // with two StartTimes, the first few
+	texts     map[string]string // one copy of each that many sets have
+	nameless  int               // without BackupSetJobId or BackupSetId
+	restarted []setKey          // with two StartTimes, the first few
 	restarts  int
 }
 
 const notSelected = -1
 
-func newSetList(now, since time.Time, only []string, items *room) *setList {
+func newSetList(now, since time.Time, only []string) *setList {
 	l := &setList{
-		items: shelf{room: items},
-		now:   now, since: since, only: make(map[string]bool),
-		index: make(map[setKey]int), jobIDs: make(map[string]string),
+		now: now, since: since, only: make(map[string]bool),
+		index: make(map[setKey]int), texts: make(map[string]string),
 	}
 	for _, id := range only {
 		l.only[id] = true
@@ -101,13 +97,11 @@ func (l *setList) different() int {
 func (l *setList) add(page []BackupSet) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	defer l.items.seal()
 	for _, item := range page {
 		key := setKey{item.BackupSetJobID, item.BackupSetID}
 		named := events.IsBackupSetID(key.jobID) && events.IsBackupSetID(key.setID)
 		if !named {
-			sum := sha256.Sum256(item.Item)
-			key = setKey{setID: string(sum[:])}
+			key = setKey{setID: fmt.Sprintf("%s/%s@%d", key.jobID, key.setID, milliseconds(item.StartTime))}
 		}
 		at, known := l.index[key]
 		if !known {
@@ -115,7 +109,7 @@ func (l *setList) add(page []BackupSet) {
 				l.index[key] = notSelected
 				continue
 			}
-			key.jobID = l.jobID(key.jobID)
+			key.jobID = l.shared(key.jobID)
 			at = len(l.sets)
 			l.index[key] = at
 			if !named {
@@ -127,7 +121,8 @@ func (l *setList) add(page []BackupSet) {
 		}
 		set := listedSet{
 			key: key, state: l.state(item, named),
-			start: milliseconds(item.StartTime), end: milliseconds(item.EndTime),
+			start: milliseconds(item.StartTime), end: milliseconds(item.EndTime), expires: milliseconds(item.ExpiredTime),
+			size: item.Size, storage: l.shared(item.StorageMethod),
 		}
 		if !named {
 			set.key.jobID = events.Truncate(item.BackupSetJobID, maxShown)
@@ -137,9 +132,6 @@ func (l *setList) add(page []BackupSet) {
 			set.age() < l.now.Add(-uncompletedLimit).UnixMilli()
 		if known && !l.supersedes(set, l.sets[at]) {
 			continue
-		}
-		if set.state == stateHeldBack {
-			set.item = l.items.put(item.Item)
 		}
 		if known {
 			l.sets[at] = set
@@ -152,13 +144,13 @@ func (l *setList) add(page []BackupSet) {
 // maxShown bounds the bytes of a name that DBS should not have given.
 const maxShown = 128
 
-// jobID returns the list's own copy of a BackupSetJobId: many sets have the same.
-func (l *setList) jobID(id string) string {
-	if own, ok := l.jobIDs[id]; ok {
+// shared returns the list's own copy of a text that many sets have.
+func (l *setList) shared(text string) string {
+	if own, ok := l.texts[text]; ok {
 		return own
 	}
-	l.jobIDs[id] = id
-	return id
+	l.texts[text] = text
+	return text
 }
 
 // supersedes reports whether a repeat of a key tells more than what came before:
@@ -319,77 +311,3 @@ func (l *taskList) check() error {
 // doubtful reports whether tasks were made within the lookback, and none of them
 // belongs to a listed set: then the two lists may name sets differently.
 func (l *taskList) doubtful() bool { return l.recent > 0 && l.joined == 0 }
-
-// maxShelved bounds the bytes of compressed items that a run keeps: four times what
-// 100,000 items take as DBS is known to write them.
-const maxShelved = 16 << 20
-
-// shelf keeps the items of many sets until it is known which are announced:
-// compressed a page at a time, since they repeat each other, in about a tenth of
-// their size. So 100,000 items take the memory that 10,000 would. If there is no
-// room for a page, its items are gone: their sets are announced without them.
-type shelf struct {
-	room   *room
-	held   int64
-	pages  [][]byte // nil: gone
-	open   []byte   // of the page that is not sealed
-	writer *flate.Writer
-}
-
-// shelfPlace is where an item stands in the uncompressed text of its page.
-type shelfPlace struct{ page, offset, size int }
-
-func (s *shelf) put(item json.RawMessage) shelfPlace {
-	place := shelfPlace{page: len(s.pages), offset: len(s.open), size: len(item)}
-	s.open = append(s.open, item...)
-	return place
-}
-
-// seal compresses what was put since the last time.
-func (s *shelf) seal() {
-	if len(s.open) == 0 {
-		return
-	}
-	var sealed bytes.Buffer
-	if s.writer == nil {
-		// A level that is known is no error, nor does a buffer refuse to grow.
-		s.writer, _ = flate.NewWriter(nil, flate.BestSpeed)
-	}
-	s.writer.Reset(&sealed)
-	_, _ = s.writer.Write(s.open)
-	_ = s.writer.Close()
-	s.open = s.open[:0]
-	if !s.room.free.TryAcquire(int64(sealed.Len())) {
-		s.pages = append(s.pages, nil)
-		return
-	}
-	s.held += int64(sealed.Len())
-	s.pages = append(s.pages, bytes.Clone(sealed.Bytes()))
-}
-
-// clear leaves the room.
-func (s *shelf) clear() {
-	s.pages = nil
-	s.room.free.Release(s.held)
-}
-
-// take returns the items of sets, in their order; those that are gone are nil.
-func (s *shelf) take(sets []*listedSet) []json.RawMessage {
-	items := make([]json.RawMessage, len(sets))
-	byPage := make(map[int][]int)
-	for i, set := range sets {
-		byPage[set.item.page] = append(byPage[set.item.page], i)
-	}
-	for page, wanted := range byPage {
-		if s.pages[page] == nil {
-			continue
-		}
-		// It was compressed here, in memory, and so it can be read.
-		text, _ := io.ReadAll(flate.NewReader(bytes.NewReader(s.pages[page])))
-		for _, i := range wanted {
-			place := sets[i].item
-			items[i] = bytes.Clone(text[place.offset : place.offset+place.size])
-		}
-	}
-	return items
-}
