@@ -5,146 +5,17 @@ package discovery
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"increment-backup-download/events"
 	"increment-backup-download/handler/attempt"
 	"increment-backup-download/handler/cloud"
 )
-
-// Answer is the outcome of a discovery run.
-type Answer struct {
-	DryRun bool         `json:"dryRun"`
-	Plans  []PlanReport `json:"plans"` // in the order in which they were asked for
-}
-
-// PlanReport is what a discovery run found in one backup plan. The counts from
-// WithTask to HeldBack add up to Listed; they are 0 if the plan was left alone.
-type PlanReport struct {
-	BackupPlanID   string `json:"BackupPlanId"`
-	Listed         int    `json:"listed"` // sets, of those that were asked for
-	WithTask       int    `json:"withTask"`
-	Incomplete     int    `json:"incomplete"`
-	Expired        int    `json:"expired"`
-	BeforeLookback int    `json:"beforeLookback"`
-	TaskFailed     int    `json:"taskFailed"`
-	Announced      int    `json:"announced"` // in a dry run: would be
-	HeldBack       int    `json:"heldBack"`
-
-	// Sets names up to a hundred of them, those without a task first.
-	Sets []ReportedSet `json:"sets,omitempty"`
-	// NotListed names the sets that were asked for and are not in the plan's list.
-	NotListed []string `json:"notListed,omitempty"`
-	// Error says why the plan was left alone or its announcements failed.
-	Error string `json:"error,omitempty"`
-}
-
-// ReportedSet is what a discovery run made of one backup set.
-type ReportedSet struct {
-	State                   string `json:"state"` // the name of its count in PlanReport
-	BackupSetJobID          string `json:"BackupSetJobId"`
-	BackupSetID             string `json:"BackupSetId"`
-	BackupSetDownloadTaskID string `json:"BackupSetDownloadTaskId,omitempty"`
-	BackupSetDownloadStatus string `json:"BackupSetDownloadStatus,omitempty"`
-}
-
-// Operations of MNS, as [DiscoveryError] names them.
-const (
-	operationDepth    = "GetQueueAttributes"
-	operationAnnounce = "BatchSendMessage"
-)
-
-// DiscoveryError fails a discovery run that could not do all it was to do. What it
-// did stays done, and the next run finds the rest.
-type DiscoveryError struct { //nolint:revive // Function Compute reports the name without the package
-	Plans    int // of the run
-	Failures []Failure
-}
-
-// Failure says what failed in one backup plan.
-type Failure struct {
-	BackupPlanID string
-	Operation    string // of DBS or MNS
-	Err          error  // of the operation's last attempt
-}
-
-// text says what failed, and, for a refused permission, which action to allow. That
-// comes before the service's own words, which may be cut off.
-func (f Failure) text() string {
-	action, allow := "dbs:"+f.Operation, ""
-	switch f.Operation {
-	case operationDepth:
-		action = "mns:GetQueueAttributes"
-	case operationAnnounce:
-		action = "mns:SendMessage and mns:BatchSendMessage"
-	}
-	service := cloud.ErrorOf(f.Err)
-	denied := service.Kind == cloud.OperatorFault && service.HTTPStatusCode == forbidden
-	if denied && !strings.Contains(service.Message, action) {
-		allow = "allow the function's role " + action + ": "
-	}
-	return fmt.Sprintf("backup plan %s: %s: %s%v", f.BackupPlanID, f.Operation, allow, f.Err)
-}
-
-// forbidden is the HTTP status of a request that RAM refuses.
-const forbidden = 403
-
-func (e *DiscoveryError) Error() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "discovery failed for %d of %d backup plans", len(e.Failures), e.Plans)
-	for _, failure := range e.Failures[:min(len(e.Failures), maxNamed)] {
-		s.WriteString("; " + events.Truncate(failure.text(), maxReason))
-	}
-	if more := len(e.Failures) - maxNamed; more > 0 {
-		fmt.Fprintf(&s, "; and %d more", more)
-	}
-	s.WriteString(". The next run tries again")
-	return s.String()
-}
-
-// Unwrap returns the error of the first failure.
-func (e *DiscoveryError) Unwrap() error { return e.Failures[0].Err }
-
-// Bounds of what an error and the answer name.
-const (
-	maxNamed   = 10  // plans, or sets of a line
-	maxReason  = 350 // bytes for each plan
-	maxEntries = 100 // sets of a plan
-)
-
-// lookbackMargin is how much longer a backup set may take to fill than discovery
-// looks back, since it is not documented which time of a set StartTimestamp
-// selects by.
-const lookbackMargin = 720 * time.Hour
-
-// maxAnnounced bounds the messages in the source queue: a run announces as many as
-// are missing there.
-const maxAnnounced = 10_000
-
-// maxWarned bounds the log lines of a run that name one backup set each.
-const maxWarned = 80
-
-// discoveryRun is one run over several backup plans.
-type discoveryRun struct {
-	*Discoverer
-	command    events.Discover
-	now, since time.Time
-	budget     attempt.Budget // Calls are for reading the lists, Publishing is for announcements
-	caller     *attempt.Caller
-	log        *attempt.Log
-
-	mu      sync.Mutex // guards what follows
-	counted bool       // the queue's depth is known, or cannot be had
-	left    int        // announcements that the run may still make
-	depth   error      // why the queue's depth cannot be had
-	warned  int
-}
 
 // Config describes what to discover.
 type Config struct {
@@ -180,10 +51,12 @@ func New(config Config, lists Lister, source Queue, limits *attempt.Limits, log 
 // a service fails, and leaves no goroutine behind. It keeps no state: whatever it
 // misses, the next run finds.
 func (d *Discoverer) Run(ctx context.Context, requestID string, command events.Discover, timer bool) (Answer, error) {
-	started := time.Now()
 	log := attempt.NewLog(d.log.With("requestId", requestID))
 	answer := Answer{DryRun: command.DryRun, Plans: []PlanReport{}}
-	plans := d.plans(command)
+	plans := command.BackupPlanIDs
+	if len(plans) == 0 {
+		plans = d.config.BackupPlanIDs
+	}
 	switch {
 	case len(plans) == 0 && timer:
 		log.WarnContext(ctx, "nothing to discover: BACKUP_PLAN_IDS is empty")
@@ -198,85 +71,104 @@ func (d *Discoverer) Run(ctx context.Context, requestID string, command events.D
 
 	budget, cancel := attempt.NewBudget(ctx, 0)
 	defer cancel()
-	run := &discoveryRun{
-		Discoverer: d, command: command, now: started, since: started.Add(-d.lookback(command)),
-		budget: budget, log: log,
-		caller: &attempt.Caller{Gate: d.limits.NewGate(d.limits.Concurrency), Starting: budget.Calls, Running: budget.Calls,
-			Timeout: attempt.CallTimeout, Log: log, Service: attempt.DBS},
-	}
-	reports, failures := run.do(plans)
-	answer.Plans = reports
-
-	var total PlanReport
-	for _, report := range reports {
-		total.Listed += report.Listed
-		total.Announced += report.Announced
-		total.HeldBack += report.HeldBack
-		total.TaskFailed += report.TaskFailed
-	}
-	attributes := append([]slog.Attr{
-		slog.Bool("dryRun", answer.DryRun), slog.Int("plans", len(plans)), slog.Int("plansFailed", len(failures)),
-		slog.Int("listed", total.Listed), slog.Int("taskFailed", total.TaskFailed),
-		slog.Int("announced", total.Announced), slog.Int("heldBack", total.HeldBack),
-		slog.Int64("durationMs", time.Since(started).Milliseconds()),
-	}, log.Counts()...)
-	if len(failures) > 0 {
-		err := &DiscoveryError{Plans: len(plans), Failures: failures}
-		log.LogAttrs(ctx, slog.LevelWarn, "discovery failed", append(attributes, slog.String("error", err.Error()))...)
-		return answer, err
-	}
-	log.LogAttrs(ctx, slog.LevelInfo, "discovery done", attributes...)
-	return answer, nil
+	r := d.newRun(budget, command, log)
+	var err error
+	answer.Plans, err = r.discover(plans)
+	r.logDone(answer, err)
+	return answer, err
 }
 
-// plans returns the IDs of the plans to look at, each once.
-func (d *Discoverer) plans(command events.Discover) []string {
-	asked := command.BackupPlanIDs
-	if len(asked) == 0 {
-		asked = d.config.BackupPlanIDs
-	}
-	var plans []string
-	for _, id := range asked {
-		if !slices.Contains(plans, id) {
-			plans = append(plans, id)
-		}
-	}
-	return plans
-}
-
-// lookback returns how far back the run looks. Sets that are asked for by name are
-// looked for as far back as there may be any.
-func (d *Discoverer) lookback(command events.Discover) time.Duration {
+// newRun returns a run that starts now. It looks back as far as the command or else the
+// settings say, and for sets that are asked for by name as far as there may be any.
+func (d *Discoverer) newRun(budget attempt.Budget, command events.Discover, log *attempt.Log) *run {
 	hours := cmp.Or(command.LookbackHours, d.config.LookbackHours)
 	if command.LookbackHours == 0 && len(command.BackupSetIDs) > 0 {
 		hours = events.MaxLookbackHours
 	}
-	return time.Duration(hours) * time.Hour
+	now := time.Now()
+	r := &run{
+		config: d.config, command: command, lists: d.lists, source: d.source,
+		now: now, since: now.Add(-time.Duration(hours) * time.Hour),
+		concurrency: d.limits.Concurrency, budget: budget, log: log,
+		dbs: &attempt.Caller{Gate: d.limits.NewGate(d.limits.Concurrency), Starting: budget.Calls, Running: budget.Calls,
+			Timeout: attempt.CallTimeout, Log: log, Service: attempt.DBS},
+		large: make(chan struct{}, 1),
+	}
+	r.depth = sync.OnceValues(r.askDepth)
+	return r
 }
 
-// do looks at all plans at once, and returns their reports in order. They start in
-// an order that changes, so that none is always the last in line.
-func (r *discoveryRun) do(plans []string) ([]PlanReport, []Failure) {
-	workers := r.limits.Concurrency
-	if len(plans) > 1 {
-		workers = max(1, workers/2) // a plan whose pages hang leaves places to the others
-	}
+// run is one discovery run over several backup plans.
+type run struct {
+	config      Config
+	command     events.Discover
+	lists       Lister
+	source      Queue
+	now, since  time.Time // since: now less the lookback
+	concurrency int
+	budget      attempt.Budget // Calls is for reading the lists, Publishing is for announcements
+	dbs         *attempt.Caller
+	log         *attempt.Log
+	large       chan struct{}       // has a place for the plan that reads a large list
+	depth       func() (int, error) // of the source queue, asked for once
+	warned      atomic.Int64        // failed downloads
+
+	mu      sync.Mutex // guards allowed
+	allowed int        // announcements
+}
+
+// plansAtOnce is how many plans are looked at together. Each reads a part of the pages
+// that may be read at once, so that a plan whose pages hang leaves places to the others.
+const plansAtOnce = 4
+
+// turn is a plan that waits to be looked at.
+type turn struct {
+	plan  int
+	again bool // its share of the time was used up once
+}
+
+// discover looks at a few plans at a time, and returns their reports in order. They
+// start in an order that changes, so that none is always the last in line. Each reads
+// its lists within a share of the time; a plan that cannot gets one more share after
+// the others. A share starts when calls may start: a pause is of all plans.
+func (r *run) discover(plans []string) ([]PlanReport, error) {
 	reports := make([]PlanReport, len(plans))
 	failed := make([]*Failure, len(plans))
-	sets, tasks := newRoom(maxRows), newRoom(maxRows)
-	var running sync.WaitGroup
+	waiting := make(chan turn, 2*len(plans))
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
+		waiting <- turn{plan: i}
+	}
+	atOnce := max(1, min(plansAtOnce, len(plans), r.concurrency))
+	look := func(t turn) {
+		r.dbs.Gate.Pause(r.budget.Calls)
+		left := len(waiting) + 1
+		share, cancel := shareOf(r.budget.Calls, atOnce, left)
+		defer cancel()
+		p := &planRun{run: r, id: plans[t.plan], started: time.Now()}
+		defer p.leave()
+		failure := p.read(share, max(1, r.concurrency/atOnce))
+		if failure != nil && left > atOnce && !t.again && cloud.KindOf(failure.Err) == cloud.Transient {
+			waiting <- turn{plan: t.plan, again: true}
+			return
+		}
+		reports[t.plan], failed[t.plan] = p.finish(failure)
+	}
+	var running sync.WaitGroup
+	for range atOnce {
 		running.Go(func() {
-			p := &planRun{discoveryRun: r, reader: planReader{
-				lists: r.lists, caller: r.caller, workers: workers, plan: plans[i],
-				sets: holding{room: sets}, tasks: holding{room: tasks},
-			}}
-			reports[i], failed[i] = p.do()
+			for {
+				select {
+				case t := <-waiting:
+					look(t)
+				default:
+					return
+				}
+			}
 		})
 	}
 	running.Wait()
-	if more := r.warned - maxWarned; more > 0 {
-		r.log.LogAttrs(r.budget.Calls, slog.LevelWarn, "more downloads failed than are named here", slog.Int("count", more))
+	if more := r.warned.Load() - maxWarned; more > 0 {
+		r.log.LogAttrs(r.budget.Calls, slog.LevelWarn, "more downloads failed than are named here", slog.Int64("count", more))
 	}
 	var failures []Failure
 	for _, failure := range failed {
@@ -284,51 +176,80 @@ func (r *discoveryRun) do(plans []string) ([]PlanReport, []Failure) {
 			failures = append(failures, *failure)
 		}
 	}
-	return reports, failures
+	if len(failures) > 0 {
+		return reports, &DiscoveryError{Plans: len(plans), Failures: failures}
+	}
+	return reports, nil
 }
 
-// mns returns a caller for the source queue.
-func (r *discoveryRun) mns() *attempt.Caller {
-	return &attempt.Caller{Gate: attempt.Open{}, Starting: r.budget.Publishing, Running: r.budget.Publishing,
-		Timeout: attempt.PublishTimeout, Log: r.log, Service: attempt.MNS}
+// errShareUsedUp is the cause with which a plan's share of the time ends.
+var errShareUsedUp = errors.New("the plan's share of the time of the run is used up")
+
+// shareOf returns ctx for one of the plans that wait, with a share of its time.
+func shareOf(ctx context.Context, atOnce, waiting int) (context.Context, context.CancelFunc) {
+	deadline, bounded := ctx.Deadline()
+	if !bounded || waiting <= atOnce {
+		return context.WithCancel(ctx)
+	}
+	share := time.Until(deadline) * time.Duration(atOnce) / time.Duration(waiting)
+	return context.WithTimeoutCause(ctx, share, errShareUsedUp)
 }
+
+// maxAnnounced bounds the messages in the source queue: a run announces as many as
+// are missing there.
+const maxAnnounced = 10_000
 
 // allow takes up to n of the announcements that the run may make: what the source
 // queue holds counts against them, so that a queue which is not emptied does not
-// grow without end. It asks for the queue's depth once in a run.
-func (r *discoveryRun) allow(n int) (int, error) {
+// grow without end.
+func (r *run) allow(n int) (int, error) {
+	depth, err := r.depth()
+	if err != nil {
+		return 0, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.counted {
-		r.counted, r.left = true, maxAnnounced
-		if !r.command.DryRun {
-			r.depth = r.mns().Do(func(ctx context.Context) error {
-				depth, err := r.source.Depth(ctx)
-				r.left = max(0, maxAnnounced-depth)
-				return err
-			}, slog.String("operation", operationDepth))
-		}
-	}
-	if r.depth != nil {
-		return 0, r.depth
-	}
-	n = min(n, r.left)
-	r.left -= n
+	n = min(n, max(0, maxAnnounced-depth-r.allowed))
+	r.allowed += n
 	return n, nil
 }
 
-// mayWarn reports whether one more line may name a single backup set.
-func (r *discoveryRun) mayWarn() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.warned++
-	return r.warned <= maxWarned
+// askDepth returns how many messages the source queue holds.
+func (r *run) askDepth() (depth int, err error) {
+	if r.command.DryRun {
+		return 0, nil
+	}
+	mns := attempt.Caller{Gate: attempt.Open{}, Starting: r.budget.Publishing, Running: r.budget.Publishing,
+		Timeout: attempt.PublishTimeout, Log: r.log, Service: attempt.MNS}
+	err = mns.Do(func(ctx context.Context) (err error) {
+		depth, err = r.source.Depth(ctx)
+		return err
+	}, slog.String("operation", operationDepth))
+	return depth, err
 }
 
-// failureOf returns what failed in a plan, and nothing if err is nil.
-func failureOf(plan, operation string, err error) *Failure {
-	if err == nil {
-		return nil
+// logDone logs the outcome of the run.
+func (r *run) logDone(answer Answer, err error) {
+	var total PlanReport
+	for _, report := range answer.Plans {
+		total.Listed += report.Listed
+		total.Announced += report.Announced
+		total.HeldBack += report.HeldBack
+		total.TaskFailed += report.TaskFailed
 	}
-	return &Failure{BackupPlanID: plan, Operation: operation, Err: err}
+	level, text, plansFailed := slog.LevelInfo, "discovery done", 0
+	var failed *DiscoveryError
+	if errors.As(err, &failed) {
+		level, text, plansFailed = slog.LevelWarn, "discovery failed", len(failed.Failures)
+	}
+	attributes := append([]slog.Attr{
+		slog.Bool("dryRun", answer.DryRun), slog.Int("plans", len(answer.Plans)), slog.Int("plansFailed", plansFailed),
+		slog.Int("listed", total.Listed), slog.Int("taskFailed", total.TaskFailed),
+		slog.Int("announced", total.Announced), slog.Int("heldBack", total.HeldBack),
+		slog.Int64("durationMs", time.Since(r.now).Milliseconds()),
+	}, r.log.Counts()...)
+	if err != nil {
+		attributes = append(attributes, slog.String("error", err.Error()))
+	}
+	r.log.LogAttrs(r.budget.Calls, level, text, attributes...)
 }

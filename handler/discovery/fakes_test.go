@@ -402,11 +402,12 @@ func permanent(code string) error {
 }
 
 func operatorFault(code string) error {
-	return &cloud.Error{Service: "DBS", Kind: cloud.OperatorFault, Code: code, Message: "fix it", HTTPStatusCode: 403}
+	return &cloud.Error{Service: "DBS", Kind: cloud.OperatorFault, Code: code, Message: "it is not allowed", HTTPStatusCode: 403,
+		Fix: "grant what is missing"}
 }
 
 func mnsError(kind cloud.Kind, code string, status int) error {
-	return &cloud.Error{Kind: kind, Service: "MNS", Code: code, HTTPStatusCode: status}
+	return &cloud.Error{Kind: kind, Service: "MNS", Code: code, HTTPStatusCode: status, Fix: "grant what is missing"}
 }
 
 var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))

@@ -3,167 +3,281 @@ package discovery
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"hash/crc32"
+	"maps"
+	"math"
+	"slices"
 	"sync"
-	"sync/atomic"
+	"time"
 
-	"increment-backup-download/handler/attempt"
+	"golang.org/x/sync/errgroup"
+
 	"increment-backup-download/handler/cloud"
-
-	"golang.org/x/sync/semaphore"
 )
 
-// The operations of DBS that discovery reads.
-const (
-	operationSets  = "DescribeIncrementBackupList"
-	operationTasks = "DescribeBackupSetDownloadTaskList"
-)
-
-// room bounds what the plans of a run hold in memory at once, in rows or bytes. A
-// plan that is larger than all of it has it alone.
-type room struct {
-	limit int64
-	free  *semaphore.Weighted
+// page is a page of any list.
+type page[T any] struct {
+	Totals
+	date time.Time
+	rows []T
 }
 
-// maxRows is how many rows of each list the plans of a run hold at once: as many as
-// one plan may have in an instance of 128 MB.
-const maxRows = 100_000
+// listing is one attempt to read a list of DBS. Rows come and go while it is read, and
+// pages shift. DBS is documented to count pages from 0 and has samples that count from
+// 1; it then answers PageNum 0 like PageNum 1. See
+// https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist.
+type listing[T any] struct {
+	fetch   func(ctx context.Context, pageNum int) (page[T], error)
+	workers int                                       // pages to read at once if their order does not matter
+	reserve func(ctx context.Context, rows int) error // waits until so many rows may be kept
+	key     func(T) string
+	made    func(T) int64 // in milliseconds since 1970; 0 if unknown
+	keep    func(T) bool  // takes a row, one at a time, and reports whether it is new
+	since   int64         // rows made before may stay unread; 0: none may
 
-func newRoom(limit int64) *room { return &room{limit: limit, free: semaphore.NewWeighted(limit)} }
-
-// holding is what a plan holds of a room.
-type holding struct {
-	room *room
-	n    int64
+	samples  []page[T]    // PageNum 0 and, if there are more, 1
+	base     int          // PageNum of the first page: 0 or 1
+	end      int          // PageNum after the last page
+	elements int          // TotalElements of PageNum 0
+	cutoff   int64        // a row made later may not have existed when DBS answered for PageNum 0; 0 if unknown
+	read     map[int]bool // by PageNum
+	known    int          // different rows, without those made after cutoff
+	rows     int          // with those that the list repeats
+	sum      uint64       // of their checksums
 }
 
-// change takes room for a list in place of what is held, and waits for it. A list of
-// one page, which has been read by then, never waits.
-func (h *holding) change(ctx context.Context, rows int) error {
-	h.leave()
-	if rows <= ListPageSize {
-		return nil
+// readWhole reads a list, and once more if a row may be missing, since pages may have
+// shifted. If both attempts find the same rows, as many as DBS says, then the list does
+// not change, and has a row twice.
+func readWhole[T any](ctx context.Context, what string, attempt func() *listing[T]) error {
+	first := attempt()
+	if whole, err := first.run(ctx); whole || err != nil {
+		return err
 	}
-	n := min(int64(rows), h.room.limit)
-	if h.room.free.Acquire(ctx, n) != nil {
+	rows, sum := first.rows, first.sum
+	select { // cutoff is in whole seconds
+	case <-time.After(time.Second):
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	h.n = n
+	second := attempt()
+	whole, err := second.run(ctx)
+	if whole || err != nil || second.rows == rows && second.sum == sum && rows == second.elements {
+		return err
+	}
+	return &cloud.Error{Service: "DBS", Code: "IncompleteList",
+		Message: fmt.Sprintf("%d of %d %s are listed, at the second attempt too", second.known, second.elements, what)}
+}
+
+// run reads the list, and reports whether it found all rows that were there all the
+// time and were made since then.
+func (l *listing[T]) run(ctx context.Context) (whole bool, err error) {
+	if err := l.open(ctx); err != nil {
+		return false, err
+	}
+	if l.since != 0 && len(l.samples) > 1 {
+		if end, err := l.walk(ctx); err != nil || end != walkOpen {
+			return end == walkDone, err
+		}
+	}
+	err = l.rest(ctx)
+	return l.known >= l.elements, err
+}
+
+// open reads PageNum 0, and 1 if there are more: pages count from 1 if that repeats 0.
+func (l *listing[T]) open(ctx context.Context) error {
+	first, err := l.fetch(ctx, 0)
+	if err != nil {
+		return err
+	}
+	if first.Elements < 0 || first.Pages < 0 || first.Pages > max(first.Elements, 1) {
+		return &cloud.Error{Service: "DBS", Code: "UnexpectedAnswer",
+			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
+	}
+	l.samples, l.elements, l.read = []page[T]{first}, first.Elements, make(map[int]bool)
+	l.cutoff = milliseconds(first.date)
+	seen := make(map[string]bool)
+	for _, row := range first.rows {
+		seen[l.key(row)] = true
+		if l.cutoff != 0 {
+			l.cutoff = max(l.cutoff, l.made(row))
+		}
+	}
+	if first.Pages > 1 {
+		second, err := l.fetch(ctx, 1)
+		if err != nil {
+			return err
+		}
+		repeats := 0
+		for _, row := range second.rows {
+			if seen[l.key(row)] {
+				repeats++
+			}
+		}
+		if 2*repeats > len(first.rows) {
+			l.base = 1
+		}
+		l.samples = append(l.samples, second)
+	}
+	l.end = max(first.Pages, 1) + l.base
+	for pageNum, got := range l.samples {
+		l.take(pageNum, got)
+	}
 	return nil
 }
 
-func (h *holding) leave() {
-	h.room.free.Release(h.n)
-	h.n = 0
-}
+// walkEnd says how a walk ended.
+type walkEnd int
 
-// planReader reads the lists of one backup plan.
-type planReader struct {
-	lists   Lister
-	caller  *attempt.Caller
-	workers int // pages to read at once
-	plan    string
+const (
+	walkOpen walkEnd = iota // the pages that it did not read must be read as well
+	walkDone                // they are older than needed
+	walkVoid                // a row may have been missed
+)
 
-	// Each plan takes room in this order, so that no two wait for each other.
-	sets, tasks holding
-}
+// maxWalk is how many pages are read one after the other before all are read at once.
+const maxWalk = 20
 
-// readPages reads a list: page 0, which says how long it is, then the others at
-// once; page reads the one of the given number. DBS is documented to count pages
-// from 0 and has samples that count from 1; so the page after the last one is read
-// as well, but only if fewer different rows came than the first page announced.
-// readPages returns that announced number. See
-// https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist.
-func (r *planReader) readPages(
-	ctx context.Context, operation string, hold *holding,
-	page func(context.Context, int) (Totals, error), different func() int,
-) (int, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	// The other pages of a list that lacks one are of no use.
-	caller := r.caller.Within(ctx)
-	read := func(pageNum int) (totals Totals, err error) {
-		err = caller.Do(func(ctx context.Context) error {
-			totals, err = page(ctx, pageNum)
-			return err
-		}, slog.String("operation", operation), slog.String("backupPlanId", r.plan), slog.Int("pageNum", pageNum))
-		return totals, err
+// walk reads page after page from the newest row towards the past, until the rows are
+// older than needed. Rows that are made meanwhile, or deleted at the far end, shift
+// pages so that rows repeat and none is missed, as long as each page is read after the
+// newer one. A list of too many rows to read all is walked to the end.
+func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
+	last, tail := l.end-1, l.samples[1]
+	if last > 1 {
+		var err error
+		if tail, err = l.fetch(ctx, last); err != nil {
+			return walkOpen, err
+		}
+		for _, row := range tail.rows {
+			l.takeRow(row)
+		}
 	}
-
-	first, err := read(0)
-	if err != nil {
-		return 0, err
+	// From PageNum 1, if that is the first page: in it are the rows made since PageNum 0.
+	pageNum, sampled := l.base, l.samples[l.base:]
+	step := l.order(append(slices.Clone(sampled), tail))
+	if step < 0 {
+		pageNum, sampled = last, []page[T]{tail}
 	}
-	if first.Elements < 0 || first.Pages < 0 || first.Pages > max(first.Elements, 1) {
-		return 0, &cloud.Error{Service: "DBS", Code: "UnexpectedAnswer",
-			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
-	}
-	if err := hold.change(ctx, first.Elements); err != nil {
-		return 0, err
-	}
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(r.workers, first.Pages-1) {
-		workers.Go(func() {
-			for {
-				pageNum := int(next.Add(1))
-				if pageNum >= first.Pages || ctx.Err() != nil {
-					return
-				}
-				if _, err := read(pageNum); err != nil {
-					cancel(err) // the first counts
-					return
-				}
+	elements, before := 0, int64(math.MaxInt64)
+	for ; step > 0 && pageNum < l.end || step < 0 && pageNum >= l.base; pageNum += step {
+		if len(l.read) >= maxWalk {
+			if l.elements <= maxRows {
+				return walkOpen, nil
 			}
+			if err := l.reserve(ctx, l.rows); err != nil {
+				return walkOpen, err
+			}
+		}
+		var got page[T]
+		var err error
+		if len(sampled) > 0 {
+			got, sampled = sampled[0], sampled[1:]
+		} else if got, err = l.fetch(ctx, pageNum); err != nil {
+			return walkOpen, err
+		}
+		switch {
+		case step > 0 && got.Elements < elements:
+			return walkVoid, nil // if a newer row was deleted, another one moved to a page that was read
+		case len(got.rows) != min(got.Elements-(pageNum-l.base)*ListPageSize, ListPageSize):
+			return walkOpen, nil
+		}
+		elements, l.end = got.Elements, got.Pages+l.base
+		far := false
+		for i, row := range got.rows {
+			if step < 0 {
+				row = got.rows[len(got.rows)-1-i]
+			}
+			isNew, made := l.takeRow(row), l.made(row)
+			if made == 0 || isNew && made > before {
+				return walkOpen, nil
+			}
+			before, far = min(before, made), far || made < l.since
+		}
+		if l.take(pageNum, got); far {
+			return walkDone, nil
+		}
+	}
+	return walkOpen, nil
+}
+
+// order returns 1 if the rows are ordered by when they were made with the newest first,
+// -1 with the oldest first, and 0 if neither is sure.
+func (l *listing[T]) order(sampled []page[T]) int {
+	var times []int64
+	seen := make(map[string]bool)
+	for _, got := range sampled {
+		for _, row := range got.rows {
+			if key := l.key(row); !seen[key] {
+				seen[key] = true
+				times = append(times, l.made(row))
+			}
+		}
+	}
+	rises := slices.IsSorted(times)
+	slices.Reverse(times)
+	switch falls := slices.IsSorted(times); {
+	case rises == falls || slices.Contains(times, 0):
+		return 0
+	case rises:
+		return -1
+	}
+	return 1
+}
+
+// rest reads all pages that were not read, several at once. The other pages of a list
+// that lacks one are of no use: the first failure ends all.
+func (l *listing[T]) rest(ctx context.Context) error {
+	if err := l.reserve(ctx, l.elements); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	read := maps.Clone(l.read)
+	pages, ctx := errgroup.WithContext(ctx)
+	pages.SetLimit(l.workers)
+	for pageNum := range l.end {
+		if read[pageNum] {
+			continue
+		}
+		pages.Go(func() error {
+			got, err := l.fetch(ctx, pageNum)
+			if err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				l.take(pageNum, got)
+			}
+			return err
 		})
 	}
-	workers.Wait()
-	if ctx.Err() == nil && first.Pages > 0 && different() < first.Elements {
-		if _, err := read(first.Pages); err != nil {
-			return 0, err
-		}
-	}
-	return first.Elements, context.Cause(ctx)
+	return pages.Wait()
 }
 
-// readSets reads the plan's backup sets into list. Rows that are missing, since
-// pages shifted while they were read, are found by the next run.
-func (r *planReader) readSets(ctx context.Context, query BackupSetQuery, list *setList) error {
-	query.BackupPlanID = r.plan
-	_, err := r.readPages(ctx, operationSets, &r.sets, func(ctx context.Context, pageNum int) (Totals, error) {
-		query := query
-		query.PageNum = pageNum
-		page, err := r.lists.BackupSets(ctx, query)
-		if err == nil {
-			list.add(page.Sets)
-		}
-		return page.Totals, err
-	}, list.different)
-	return err
-}
-
-// readTasks returns the plan's download tasks, all of them: a task that is missing
-// would be made a second time.
-func (r *planReader) readTasks(ctx context.Context, sets *setList) (*taskList, error) {
-	var expected, got int
-	for range 2 { // pages may have shifted while they were read
-		list := newTaskList(sets)
-		var err error
-		expected, err = r.readPages(ctx, operationTasks, &r.tasks, func(ctx context.Context, pageNum int) (Totals, error) {
-			page, err := r.lists.DownloadTasks(ctx, r.plan, pageNum)
-			if err == nil {
-				list.add(page.Tasks)
-			}
-			return page.Totals, err
-		}, list.different)
-		if err != nil {
-			return nil, err
-		}
-		if got = list.different(); got >= expected {
-			return list, list.check()
+// take keeps the rows of a page, and notes that it is read. The first page counts once,
+// even if DBS gives it for two numbers.
+func (l *listing[T]) take(pageNum int, got page[T]) {
+	counts := !l.read[pageNum] && pageNum >= l.base
+	l.read[pageNum] = true
+	for _, row := range got.rows {
+		l.takeRow(row)
+		if counts {
+			l.rows++
+			l.sum += uint64(crc32.ChecksumIEEE([]byte(l.key(row))))
 		}
 	}
-	return nil, &cloud.Error{Service: "DBS", Code: "IncompleteList",
-		Message: fmt.Sprintf("%d of %d download tasks are listed, at the second attempt too", got, expected)}
+}
+
+// takeRow keeps a row, and reports whether it is new.
+func (l *listing[T]) takeRow(row T) bool {
+	isNew := l.keep(row)
+	if isNew && (l.cutoff == 0 || l.made(row) <= l.cutoff) {
+		l.known++
+	}
+	return isNew
+}
+
+func milliseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }

@@ -2,8 +2,6 @@ package discovery
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -17,60 +15,30 @@ import (
 
 // planRun is a discovery run in one backup plan.
 type planRun struct {
-	*discoveryRun
-	reader planReader
-	sets   *setList
-	tasks  *taskList
+	run        *run
+	id         string // BackupPlanId
+	started    time.Time
+	holdsPlace bool // of the plan that reads a large list
+	sets       *setList
+	tasks      *taskList
 }
 
-// do compares the plan's lists and announces the difference. The sets are read
-// before the tasks: a task that is made meanwhile is seen. A plan whose lists
-// cannot be had whole is left alone.
-func (p *planRun) do() (PlanReport, *Failure) {
-	started := time.Now()
-	p.sets = newSetList(p.now, p.since, p.command.BackupSetIDs)
-	defer p.leaveRooms()
-	query := BackupSetQuery{Start: p.since.Add(-lookbackMargin), End: p.now.Add(time.Hour)}
-	operation, err := operationSets, p.reader.readSets(p.budget.Calls, query, p.sets)
-	if err == nil {
-		operation = operationTasks
-		p.tasks, err = p.reader.readTasks(p.budget.Calls, p.sets)
-	}
-	if err != nil {
-		failure := failureOf(p.reader.plan, operation, err)
+// finish announces the difference of the plan's lists. A plan whose lists cannot be had
+// whole is left alone.
+func (p *planRun) finish(failure *Failure) (PlanReport, *Failure) {
+	if failure != nil {
 		p.logFailure("backup plan left alone: a list cannot be read whole", failure)
-		return PlanReport{BackupPlanID: p.reader.plan, Error: events.Truncate(failure.text(), maxReason)}, failure
+		return PlanReport{BackupPlanID: p.id, Error: failure.text()}, failure
 	}
-
-	wanted := p.decide()
-	failure := p.announce(wanted)
+	failure = p.announce(p.decide())
 	report := p.report()
 	if failure != nil {
-		report.Error = events.Truncate(failure.text(), maxReason)
+		report.Error = failure.text()
 		p.logFailure("announcements held back: they cannot be sent", failure)
 	}
-	p.logFindings(report)
-	p.log.LogAttrs(p.budget.Calls, slog.LevelInfo, "backup plan discovered",
-		slog.String("backupPlanId", report.BackupPlanID),
-		slog.Bool("dryRun", p.command.DryRun),
-		slog.Int("listed", report.Listed),
-		slog.Int("withTask", report.WithTask),
-		slog.Int("incomplete", report.Incomplete),
-		slog.Int("expired", report.Expired),
-		slog.Int("beforeLookback", report.BeforeLookback),
-		slog.Int("taskFailed", report.TaskFailed),
-		slog.Int("announced", report.Announced),
-		slog.Int("heldBack", report.HeldBack),
-		slog.Int("notListed", len(report.NotListed)),
-		slog.Int("tasks", len(p.tasks.ids)),
-		slog.Int64("durationMs", time.Since(started).Milliseconds()))
+	p.logFindings()
+	p.logReport(report)
 	return report, failure
-}
-
-// leaveRooms gives back what the plan holds of the rooms that the plans share.
-func (p *planRun) leaveRooms() {
-	p.reader.tasks.leave()
-	p.reader.sets.leave()
 }
 
 // maxFailures is how many downloads of one set may fail before it is announced
@@ -84,14 +52,14 @@ func (p *planRun) decide() []*listedSet {
 	for i := range p.sets.sets {
 		set := &p.sets.sets[i]
 		switch {
-		case set.task.downloads:
+		case set.tasks.lasts:
 			set.state = stateWithTask
 		case set.state != stateHeldBack:
-		case set.task.failed > 0 && !p.triesAgain(set):
+		case set.tasks.failed > 0 && !p.triesAgain(set):
 			set.state = stateTaskFailed
 			p.warnOfFailure(set)
 		default:
-			if set.task.failed > 0 {
+			if set.tasks.failed > 0 {
 				p.warnOfFailure(set)
 			}
 			wanted = append(wanted, set)
@@ -106,20 +74,16 @@ func (p *planRun) decide() []*listedSet {
 
 // triesAgain reports whether the run announces a set whose download failed.
 func (p *planRun) triesAgain(set *listedSet) bool {
-	return p.command.RetryFailed && (set.task.failed < maxFailures || p.sets.only[set.key.setID])
+	return p.run.command.RetryFailed && (set.tasks.failed < maxFailures || p.sets.only[set.key.setID])
 }
 
 func (p *planRun) warnOfFailure(set *listedSet) {
-	if !p.mayWarn() {
-		return
+	if p.run.warned.Add(1) <= maxWarned {
+		p.log(slog.LevelWarn, "the download of a backup set failed",
+			slog.String("backupSetId", set.key.jobID), slog.String("backupSetName", set.key.setID),
+			slog.String("taskId", set.tasks.id), slog.String("taskStatus", events.Truncate(set.tasks.status, maxShown)),
+			slog.Int("failedTasks", set.tasks.failed))
 	}
-	p.log.LogAttrs(p.budget.Calls, slog.LevelWarn, "the download of a backup set failed",
-		slog.String("backupPlanId", p.reader.plan),
-		slog.String("backupSetId", set.key.jobID),
-		slog.String("backupSetName", set.key.setID),
-		slog.String("taskId", set.task.id),
-		slog.String("taskStatus", events.Truncate(set.task.status, maxShown)),
-		slog.Int("failedTasks", set.task.failed))
 }
 
 // announce sends the sets to the source queue, one batch after the other, so that
@@ -128,143 +92,139 @@ func (p *planRun) announce(wanted []*listedSet) *Failure {
 	if len(wanted) == 0 {
 		return nil
 	}
-	allowed, err := p.allow(len(wanted))
+	allowed, err := p.run.allow(len(wanted))
 	if err != nil {
-		return failureOf(p.reader.plan, operationDepth, err)
+		return &Failure{p.id, operationDepth, err}
 	}
 	if more := len(wanted) - allowed; more > 0 {
-		p.log.LogAttrs(p.budget.Calls, slog.LevelWarn, "announcements held back: the source queue is to hold no more",
-			slog.String("backupPlanId", p.reader.plan), slog.Int("heldBack", more), slog.Int("limit", maxAnnounced))
+		p.log(slog.LevelWarn, "announcements held back: the source queue is at its limit",
+			slog.Int("heldBack", more), slog.Int("limit", maxAnnounced))
 	}
 	wanted = wanted[:allowed]
-	if p.command.DryRun {
+	if p.run.command.DryRun {
 		for _, set := range wanted {
 			set.state = stateAnnounced
 		}
 		return nil
 	}
-	out := announcer{outbox: outbox.New(p.budget, p.source, p.log)}
-	for _, set := range wanted {
-		out.add(p.announcement(set), set)
+	out := outbox.New(p.run.budget, p.run.source, p.run.log)
+	var mu sync.Mutex // guards what follows
+	var failure error // the first
+	var stopped bool  // the failure is not specific to one message
+	for batch := range slices.Chunk(wanted, outbox.MaxMessages) {
+		for _, set := range batch {
+			out.Add(outbox.Message{Body: p.announcement(set)}, func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					set.state = stateAnnounced
+					return
+				}
+				failure = cmp.Or(failure, err)
+				stopped = stopped || cloud.KindOf(err) != cloud.Permanent
+			})
+		}
+		if out.Flush(); stopped {
+			break
+		}
 	}
-	out.flush()
-	return failureOf(p.reader.plan, operationAnnounce, out.failure)
+	if failure != nil {
+		return &Failure{p.id, operationAnnounce, failure}
+	}
+	return nil
 }
 
 func (p *planRun) announcement(set *listedSet) string {
+	source := p.run.config.Source
 	return events.Announcement{
-		Region:       p.config.Source.Region,
-		AccountID:    p.config.Source.AccountID,
-		BackupPlanID: p.reader.plan,
-		FailedTaskID: set.task.id,
-		Time:         time.Now(),
+		Region: source.Region, AccountID: source.AccountID, BackupPlanID: p.id,
+		FailedTaskID: set.tasks.id, Time: time.Now(),
 		Set: events.AnnouncedSet{
-			BackupSetJobID:       set.key.jobID,
-			BackupSetID:          set.key.setID,
-			BackupStatus:         events.StatusCompleted,
-			StartTime:            set.start,
-			EndTime:              set.end,
-			BackupSetExpiredTime: set.expires,
-			BackupSize:           set.size,
-			StorageMethod:        set.storage,
+			BackupSetJobID: set.key.jobID, BackupSetID: set.key.setID, BackupStatus: events.StatusCompleted,
+			StartTime: set.start, EndTime: set.end, BackupSetExpiredTime: set.expires,
+			BackupSize: set.size, StorageMethod: set.storage,
 		},
 	}.Encode()
 }
 
-// announcer sends announcements through an outbox, a batch at a time.
-type announcer struct {
-	outbox          *outbox.Outbox
-	messages, bytes int // in the batch
-
-	mu      sync.Mutex
-	failure error // the first
-	stopped bool  // what failed would fail for every message
-}
-
-func (a *announcer) add(body string, set *listedSet) {
-	if a.messages == outbox.MaxMessages || a.bytes+len(body) > outbox.MaxBytes {
-		a.flush()
-	}
-	a.mu.Lock()
-	stopped := a.stopped
-	a.mu.Unlock()
-	if stopped {
-		return
-	}
-	a.messages++
-	a.bytes += len(body)
-	a.outbox.Add(outbox.Message{Body: body}, func(err error) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if err == nil {
-			set.state = stateAnnounced
-			return
-		}
-		if a.failure == nil {
-			a.failure = err
-		}
-		a.stopped = a.stopped || cloud.KindOf(err) != cloud.Permanent
-	})
-}
-
-func (a *announcer) flush() {
-	a.outbox.Flush()
-	a.messages, a.bytes = 0, 0
-}
-
 // report counts and names what became of the sets.
 func (p *planRun) report() PlanReport {
-	report := PlanReport{BackupPlanID: p.reader.plan, Listed: len(p.sets.sets)}
+	report := PlanReport{BackupPlanID: p.id, Listed: len(p.sets.sets)}
 	counts := map[setState]*int{
 		stateWithTask: &report.WithTask, stateIncomplete: &report.Incomplete, stateExpired: &report.Expired,
 		stateBeforeLookback: &report.BeforeLookback, stateTaskFailed: &report.TaskFailed,
 		stateAnnounced: &report.Announced, stateHeldBack: &report.HeldBack,
 	}
 	listed := make(map[string]bool)
+	var underWay int64
 	for i := range p.sets.sets {
 		set := &p.sets.sets[i]
 		*counts[set.state]++
+		if set.tasks.finished {
+			report.Downloaded++
+		}
+		if made := set.tasks.underWay; made != 0 && (underWay == 0 || made < underWay) {
+			underWay = made
+		}
 		if p.sets.only[set.key.setID] {
 			listed[set.key.setID] = true
 		}
 	}
-	for _, id := range p.command.BackupSetIDs {
+	report.OldestDownloadMinutes = p.age(underWay)
+	for _, id := range p.run.command.BackupSetIDs {
 		if !listed[id] {
 			report.NotListed = append(report.NotListed, id)
 		}
 	}
-	states := []setState{stateHeldBack, stateAnnounced, stateTaskFailed, stateIncomplete, stateExpired, stateBeforeLookback, stateWithTask}
 	for _, hasTask := range []bool{false, true} {
-		for _, state := range states {
-			report.Sets = p.name(report.Sets, state, hasTask)
+		for _, state := range []setState{stateHeldBack, stateAnnounced, stateTaskFailed, stateIncomplete, stateExpired,
+			stateBeforeLookback, stateWithTask} {
+			for i := 0; i < len(p.sets.sets) && len(report.Sets) < maxEntries; i++ {
+				if set := &p.sets.sets[i]; set.state == state && (set.tasks.id != "") == hasTask {
+					report.Sets = append(report.Sets, ReportedSet{
+						State: string(state), BackupSetJobID: set.key.jobID, BackupSetID: set.key.setID,
+						BackupSetDownloadTaskID: set.tasks.id, BackupSetDownloadStatus: set.tasks.status,
+						TaskAgeMinutes: p.age(set.tasks.created), Downloaded: set.tasks.finished,
+					})
+				}
+			}
 		}
 	}
 	return report
 }
 
-// name appends the sets in the given state, with a task of any kind or without, as
-// long as the answer has room.
-func (p *planRun) name(named []ReportedSet, state setState, hasTask bool) []ReportedSet {
-	for i := 0; i < len(p.sets.sets) && len(named) < maxEntries; i++ {
-		set := &p.sets.sets[i]
-		if set.state == state && (set.task.id != "") == hasTask {
-			named = append(named, ReportedSet{
-				State:                   string(state),
-				BackupSetJobID:          set.key.jobID,
-				BackupSetID:             set.key.setID,
-				BackupSetDownloadTaskID: set.task.id,
-				BackupSetDownloadStatus: set.task.status,
-			})
-		}
+// age returns how many minutes ago a task was made, nil if that is unknown.
+func (p *planRun) age(made int64) *int64 {
+	if made == 0 {
+		return nil
 	}
-	return named
+	minutes := max(0, p.run.now.UnixMilli()-made) / time.Minute.Milliseconds()
+	return &minutes
 }
 
-// logFindings writes what a person should look at, a line for each kind.
-func (p *planRun) logFindings(report PlanReport) {
-	var unfinished, missed []setKey
+// logReport logs the counts of a plan.
+func (p *planRun) logReport(r PlanReport) {
+	attributes := []slog.Attr{
+		slog.Bool("dryRun", p.run.command.DryRun), slog.Int("listed", r.Listed),
+		slog.Int("withTask", r.WithTask), slog.Int("downloaded", r.Downloaded), slog.Int("incomplete", r.Incomplete),
+		slog.Int("expired", r.Expired), slog.Int("beforeLookback", r.BeforeLookback), slog.Int("taskFailed", r.TaskFailed),
+		slog.Int("announced", r.Announced), slog.Int("heldBack", r.HeldBack), slog.Int("notListed", len(r.NotListed)),
+		slog.Int("tasks", len(p.tasks.ids)), slog.Int64("durationMs", time.Since(p.started).Milliseconds()),
+	}
+	if minutes := r.OldestDownloadMinutes; minutes != nil {
+		attributes = append(attributes, slog.Int64("oldestDownloadMinutes", *minutes))
+	}
+	p.log(slog.LevelInfo, "backup plan discovered", attributes...)
+}
+
+// logFindings logs what a person should look at, a line for each kind.
+func (p *planRun) logFindings() {
+	var unfinished, missed, twice []setKey
 	for i := range p.sets.sets {
 		set := &p.sets.sets[i]
+		if set.twice {
+			twice = append(twice, set.key)
+		}
 		switch {
 		case set.state == stateIncomplete && set.unfinished:
 			unfinished = append(unfinished, set.key)
@@ -272,55 +232,41 @@ func (p *planRun) logFindings(report PlanReport) {
 			missed = append(missed, set.key)
 		}
 	}
-	p.warnOfSets("backup sets ended before the lookback and have no task: name them in BackupSetIds, or look back further",
-		missed, len(missed))
-	p.warnOfSets("backup sets have been UNCOMPLETED for more than a day", unfinished, len(unfinished))
-	p.warnOfSets("backup sets have the name of an earlier one: neither a request nor the task list can tell them apart",
-		p.sets.restarted, p.sets.restarts)
-	if p.sets.nameless > 0 {
-		p.log.LogAttrs(p.budget.Calls, slog.LevelWarn,
-			"backup sets have no usable BackupSetJobId or BackupSetId, and cannot be asked for",
-			slog.String("backupPlanId", p.reader.plan), slog.Int("count", p.sets.nameless))
+	p.warnOfSets("backup sets ended before the lookback and have no task: name them in BackupSetIds, or look back further", missed)
+	p.warnOfSets("backup sets have been UNCOMPLETED for more than a day", unfinished)
+	p.warnOfSets("backup sets have the name of an earlier one that is listed too: only the newer one can be asked for", twice)
+	if n := p.sets.nameless; n > 0 {
+		p.log(slog.LevelWarn, "backup sets have no usable BackupSetJobId or BackupSetId, and cannot be asked for", slog.Int("count", n))
 	}
 	if p.tasks.doubtful() {
-		p.log.LogAttrs(p.budget.Calls, slog.LevelError,
-			"download tasks of the lookback belong to no listed backup set: tasks may name sets in an unknown way",
-			slog.String("backupPlanId", p.reader.plan),
-			slog.Int("tasks", p.tasks.recent),
-			slog.Int("listed", report.Listed))
+		p.log(slog.LevelError, "download tasks of the lookback belong to no listed backup set: tasks may name sets in an unknown way",
+			slog.Int("tasks", p.tasks.recent), slog.Int("listed", len(p.sets.sets)))
 	}
 }
 
-// warnOfSets writes one line about sets of which there should be none; it names
-// the first few.
-func (p *planRun) warnOfSets(text string, sets []setKey, count int) {
-	if count == 0 {
-		return
-	}
+// warnOfSets logs one line about sets of which there should be none; it names the
+// first few.
+func (p *planRun) warnOfSets(text string, sets []setKey) {
 	var names []string
 	for _, key := range sets[:min(len(sets), maxNamed)] {
-		names = append(names, events.Truncate(fmt.Sprintf("%s/%s", key.jobID, key.setID), maxShown))
+		names = append(names, events.Truncate(key.jobID+"/"+key.setID, maxShown))
 	}
-	p.log.LogAttrs(p.budget.Calls, slog.LevelWarn, text,
-		slog.String("backupPlanId", p.reader.plan),
-		slog.Int("count", count),
-		slog.String("sets", strings.Join(names, ", ")))
+	if len(sets) > 0 {
+		p.log(slog.LevelWarn, text, slog.Int("count", len(sets)), slog.String("sets", strings.Join(names, ", ")))
+	}
 }
 
-// logFailure writes why the plan is not done: an ERROR if the next run fails as
-// well unless a person does something.
+// logFailure logs why the plan is not done: an ERROR if the next run fails as well
+// unless a person does something.
 func (p *planRun) logFailure(text string, failure *Failure) {
 	level := slog.LevelWarn
 	if cloud.KindOf(failure.Err) != cloud.Transient {
 		level = slog.LevelError
 	}
-	attributes := []slog.Attr{
-		slog.String("backupPlanId", failure.BackupPlanID),
-		slog.String("operation", failure.Operation),
-	}
-	var service *cloud.Error
-	if errors.As(failure.Err, &service) {
-		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))
-	}
-	p.log.LogAttrs(p.budget.Calls, level, text, append(attributes, slog.String("error", failure.text()))...)
+	p.log(level, text, slog.String("operation", failure.Operation),
+		slog.String("errCode", events.Truncate(cloud.ErrorOf(failure.Err).Code, events.MaxAnswerID)), slog.String("error", failure.text()))
+}
+
+func (p *planRun) log(level slog.Level, text string, attributes ...slog.Attr) {
+	p.run.log.LogAttrs(p.run.budget.Calls, level, text, append([]slog.Attr{slog.String("backupPlanId", p.id)}, attributes...)...)
 }

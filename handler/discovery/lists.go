@@ -1,0 +1,120 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"increment-backup-download/handler/attempt"
+	"increment-backup-download/handler/cloud"
+)
+
+// lookbackMargin is how much longer a backup set may take to fill than discovery
+// looks back, since it is not documented which time of a set StartTimestamp
+// selects by.
+const lookbackMargin = 720 * time.Hour
+
+// Bounds of the lists that are kept in an instance of 128 MB.
+const (
+	maxRows   = 100_000
+	largeList = maxRows / plansAtOnce // rows from which on a list is kept only while no other such list is
+)
+
+// read reads the plan's lists. The sets come before the tasks: a task that is made
+// meanwhile is seen.
+func (p *planRun) read(ctx context.Context, workers int) *Failure {
+	if err := p.readSets(ctx, workers); err != nil {
+		return &Failure{p.id, operationSets, err}
+	}
+	if err := p.readTasks(ctx, workers); err != nil {
+		return &Failure{p.id, operationTasks, err}
+	}
+	return nil
+}
+
+// readSets reads the plan's backup sets. Sets that are missing, since pages shifted
+// while they were read, are found by the next run.
+func (p *planRun) readSets(ctx context.Context, workers int) error {
+	p.sets = newSetList(p.run.now, p.run.since, p.run.command.BackupSetIDs)
+	query := BackupSetQuery{BackupPlanID: p.id, Start: p.run.since.Add(-lookbackMargin), End: p.run.now.Add(time.Hour)}
+	l := listing[BackupSet]{
+		fetch: fetchBy(p.run.dbs, operationSets, p.id, func(ctx context.Context, pageNum int) (page[BackupSet], error) {
+			query := query
+			query.PageNum = pageNum
+			got, err := p.run.lists.BackupSets(ctx, query)
+			return page[BackupSet]{got.Totals, got.Date, got.Sets}, err
+		}),
+		workers: workers, reserve: p.reserve, made: untimed[BackupSet], keep: p.sets.add,
+		key: func(set BackupSet) string { return set.BackupSetJobID + "/" + set.BackupSetID },
+	}
+	_, err := l.run(ctx)
+	return err
+}
+
+// readTasks reads the plan's download tasks, as far back as the sets need: a task that
+// is missing would be made a second time.
+func (p *planRun) readTasks(ctx context.Context, workers int) error {
+	err := readWhole(ctx, "download tasks", func() *listing[DownloadTask] {
+		p.tasks = newTaskList(p.sets)
+		return &listing[DownloadTask]{
+			fetch: fetchBy(p.run.dbs, operationTasks, p.id, func(ctx context.Context, pageNum int) (page[DownloadTask], error) {
+				got, err := p.run.lists.DownloadTasks(ctx, p.id, pageNum)
+				return page[DownloadTask]{got.Totals, got.Date, got.Tasks}, err
+			}),
+			workers: workers, reserve: p.reserve, key: idOf, keep: p.tasks.add,
+			made:  func(task DownloadTask) int64 { return milliseconds(task.CreateTime) },
+			since: p.sets.tasksSince(),
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return p.tasks.check()
+}
+
+func untimed[T any](T) int64 { return 0 }
+
+// fetchBy returns a function that reads a page over all attempts.
+func fetchBy[T any](
+	caller *attempt.Caller, operation, plan string, read func(ctx context.Context, pageNum int) (page[T], error),
+) func(context.Context, int) (page[T], error) {
+	return func(ctx context.Context, pageNum int) (got page[T], err error) {
+		err = caller.Within(ctx).Do(func(ctx context.Context) (err error) {
+			got, err = read(ctx, pageNum)
+			return err
+		}, slog.String("operation", operation), slog.String("backupPlanId", plan), slog.Int("pageNum", pageNum))
+		return got, err
+	}
+}
+
+// reserve waits until the plan may keep a list of so many rows.
+func (p *planRun) reserve(ctx context.Context, rows int) error {
+	if err := tooLong(rows); err != nil || rows <= largeList || p.holdsPlace {
+		return err
+	}
+	select {
+	case p.run.large <- struct{}{}:
+		p.holdsPlace = true
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// leave gives the place for a large list to another plan.
+func (p *planRun) leave() {
+	if p.holdsPlace {
+		<-p.run.large
+	}
+}
+
+// tooLong returns an error if a list has too many rows.
+func tooLong(rows int) error {
+	if rows <= maxRows {
+		return nil
+	}
+	return &cloud.Error{Kind: cloud.Permanent, Service: "DBS", Code: "ListTooLong",
+		Message: fmt.Sprintf("the list has %d rows, and discovery can keep %d", rows, maxRows),
+		Fix:     "shorten LOOKBACK_HOURS or the LookbackHours of the command"}
+}
