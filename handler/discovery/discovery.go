@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ import (
 // Config describes what to discover.
 type Config struct {
 	Source        events.Source
-	BackupPlanIDs []string // for a run that is not asked for others
+	BackupPlanIDs []string // for a run that is not asked for others; events.AllPlans alone: all of the region
 	LookbackHours int      // 0: [DefaultLookbackHours]
 }
 
@@ -73,7 +74,16 @@ func (d *Discoverer) Run(ctx context.Context, requestID string, command events.D
 	defer cancel()
 	r := d.newRun(budget, command, log)
 	var err error
-	answer.Plans, err = r.discover(plans)
+	if slices.Equal(plans, []string{events.AllPlans}) {
+		if plans, err = r.readPlans(budget.Calls); err != nil {
+			err = &DiscoveryError{Failures: []Failure{{Operation: operationPlans, Err: err}}}
+		} else if len(plans) == 0 {
+			log.WarnContext(ctx, "nothing to discover: no backup plan of the region has begun and backs up incrementally")
+		}
+	}
+	if err == nil {
+		answer.Plans, err = r.discover(plans)
+	}
 	r.logDone(answer, err)
 	return answer, err
 }

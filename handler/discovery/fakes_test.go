@@ -30,6 +30,8 @@ const (
 	planB = "dbsqdss5tmh0002"
 	jobID = "1hv5g9wk0001"
 
+	region    = "cn-hangzhou"
+	listPlans = "DescribeBackupPlanList"
 	listSets  = "DescribeIncrementBackupList"
 	listTasks = "DescribeBackupSetDownloadTaskList"
 )
@@ -59,6 +61,7 @@ type fakeLists struct {
 	creating, created func(request events.Request) error
 
 	mu     sync.Mutex
+	listed []discovery.BackupPlan
 	plans  map[string]*fakeDBSPlan
 	tokens map[string]discovery.DownloadTask // by ClientToken
 	calls  []listCall
@@ -69,6 +72,7 @@ type fakeLists struct {
 // fakePage is a page of either list.
 type fakePage struct {
 	totals discovery.Totals
+	plans  []discovery.BackupPlan
 	sets   []discovery.BackupSet
 	tasks  []discovery.DownloadTask
 }
@@ -98,8 +102,13 @@ func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int)
 	return discovery.DownloadTaskPage{Totals: page.totals, Tasks: page.tasks}, err
 }
 
-func (f *fakeLists) BackupPlans(context.Context, string, int) (discovery.BackupPlanPage, error) {
-	return discovery.BackupPlanPage{}, permanent("NotListed")
+func (f *fakeLists) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error) {
+	call := listCall{operation: listPlans, plan: region, pageNum: pageNum}
+	page, err := f.list(ctx, call, func(*fakeDBSPlan) (page fakePage) {
+		page.plans, page.totals = pageOf(f.listed, pageNum, f.countsFromOne)
+		return page
+	})
+	return discovery.BackupPlanPage{Totals: page.totals, Plans: page.plans}, err
 }
 
 func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSPlan) fakePage) (fakePage, error) {
@@ -121,7 +130,7 @@ func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSP
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	plan := f.plans[call.plan]
-	if plan == nil {
+	if plan == nil && call.operation != listPlans {
 		return fakePage{}, permanent("InvalidParameterValid")
 	}
 	page := read(plan)
@@ -301,7 +310,7 @@ func deploy(change func(*handler.Config)) *deployment {
 // restart replaces the function, as a new instance does.
 func (d *deployment) restart(change func(*handler.Config)) {
 	config := handler.Config{
-		Source:        events.Source{Region: "cn-hangzhou", AccountID: "1234567890123456", FunctionName: "increment-backup-download"},
+		Source:        events.Source{Region: region, AccountID: "1234567890123456", FunctionName: "increment-backup-download"},
 		Concurrency:   4,
 		BackupPlanIDs: []string{planA},
 	}

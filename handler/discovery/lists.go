@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"increment-backup-download/handler/attempt"
@@ -71,6 +72,36 @@ func (p *planRun) readTasks(ctx context.Context, workers int) error {
 		return err
 	}
 	return p.tasks.check()
+}
+
+// readPlans returns the IDs of the region's plans that have begun and back up
+// incrementally.
+func (r *run) readPlans(ctx context.Context) (ids []string, err error) {
+	notBegun := []string{"wait", "init", "check_pass"}
+	err = readWhole(ctx, "backup plans", func() *listing[BackupPlan] {
+		ids = nil
+		seen := make(map[string]bool)
+		return &listing[BackupPlan]{
+			fetch: fetchBy(r.dbs, operationPlans, "", func(ctx context.Context, pageNum int) (page[BackupPlan], error) {
+				got, err := r.lists.BackupPlans(ctx, r.config.Source.Region, pageNum)
+				return page[BackupPlan]{got.Totals, got.Date, got.Plans}, err
+			}),
+			workers: r.concurrency, reserve: func(_ context.Context, rows int) error { return tooLong(rows) },
+			key: func(plan BackupPlan) string { return plan.ID }, made: untimed[BackupPlan],
+			keep: func(plan BackupPlan) bool {
+				if seen[plan.ID] {
+					return false
+				}
+				seen[plan.ID] = true
+				begun := !slices.ContainsFunc(notBegun, func(status string) bool { return isStatus(plan.Status, status) })
+				if plan.ID != "" && plan.Incremental && begun {
+					ids = append(ids, plan.ID)
+				}
+				return true
+			},
+		}
+	})
+	return ids, err
 }
 
 func untimed[T any](T) int64 { return 0 }

@@ -52,6 +52,7 @@ type ReportedSet struct {
 
 // The operations of DBS and MNS, as [Failure] names them.
 const (
+	operationPlans    = "DescribeBackupPlanList"
 	operationSets     = "DescribeIncrementBackupList"
 	operationTasks    = "DescribeBackupSetDownloadTaskList"
 	operationDepth    = "GetQueueAttributes"
