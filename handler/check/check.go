@@ -3,10 +3,10 @@
 package check
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -155,15 +155,20 @@ func (c *Checker) dbsTries() []try {
 			return c.dbs.Try(ctx, operation, plan)
 		}}
 	}
+	list := func(operation, plan string) try {
+		return dbs(operation, plan, func(err error) Result { return judgeList(plan, err) })
+	}
 	tries := []try{dbs("CreateIncrementBackupSetDownload", "", judgeCreation)}
 	plans := c.config.BackupPlanIDs
+	if slices.Equal(plans, []string{events.AllPlans}) {
+		plans = nil
+		tries = append(tries, list("DescribeBackupPlanList", ""))
+	}
 	if len(plans) == 0 {
-		plans = []string{""} // that DBS refuses, after the permission
+		plans = []string{""} // DBS refuses it, after the permission
 	}
 	for _, plan := range plans {
-		for _, operation := range []string{"DescribeIncrementBackupList", "DescribeBackupSetDownloadTaskList"} {
-			tries = append(tries, dbs(operation, plan, func(err error) Result { return judgeList(plan, err) }))
-		}
+		tries = append(tries, list("DescribeIncrementBackupList", plan), list("DescribeBackupSetDownloadTaskList", plan))
 	}
 	return tries
 }
@@ -225,7 +230,7 @@ func (c *Checker) queueTries() []try {
 					return Result{Result: OK, Detail: "the queue exists"}
 				case !q.attributes && cloud.Denied(err):
 					return Result{Result: Unproven, Detail: "the role may not read the attributes of this queue, " +
-						"which only this check needs: " + err.Error()}
+						"which only this check needs: " + cloud.ErrorOf(err).Cause()}
 				}
 				return judgeQueue(q.setting, err)
 			},
@@ -262,8 +267,12 @@ func judgeQueue(setting string, err error) Result {
 // failed returns the result of a failed check. The fix that the error knows is better
 // than the usual one.
 func failed(err error, fix string) Result {
+	detail := err.Error()
 	service := cloud.ErrorOf(err)
-	return Result{Result: Failed, Detail: err.Error(), Fix: cmp.Or(service.Fix, fix)}
+	if service.Fix != "" {
+		detail, fix = service.Cause(), service.Fix
+	}
+	return Result{Result: Failed, Detail: detail, Fix: fix}
 }
 
 // untried names what cannot be tried without an effect, or is not set.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"increment-backup-download/events"
 	"increment-backup-download/handler/attempt"
 	"increment-backup-download/handler/check"
 	"increment-backup-download/handler/cloud"
@@ -155,6 +156,29 @@ func TestCheck_WithoutDiscovery(t *testing.T) {
 	})
 }
 
+func TestCheck_OfAllPlansTriesTheirList(t *testing.T) {
+	for name, c := range map[string]struct {
+		refusal error
+		want    check.Outcome
+	}{
+		"allowed":   {nil, check.OK},
+		"forbidden": {failure(cloud.OperatorFault, "DBS", "NoPermission", 403), check.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := deploy()
+				d.plans = []string{events.AllPlans}
+				d.dbs.refuse["DescribeBackupPlanList"] = c.refusal
+				got := byName(d.run(t.Context()))
+				assert.Equal(t, c.want, got["dbs:DescribeBackupPlanList"].Result)
+				assert.Equal(t, check.OK, got["dbs:"+sets].Result)
+				assert.Equal(t, check.OK, got["dbs:"+tasks].Result)
+				assert.NotContains(t, got, "BACKUP_PLAN_IDS")
+			})
+		})
+	}
+}
+
 func TestCheck_SaysWhatToDo(t *testing.T) {
 	forbidden := func(action string) error {
 		return &cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "Forbidden.RAM", HTTPStatusCode: 403,
@@ -212,6 +236,7 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 				got := byName(report)[c.check]
 				assert.Equal(t, c.result, got.Result)
 				assert.Contains(t, got.Detail, c.detail)
+				assert.NotContains(t, got.Detail, "Fix:", "it stands beside")
 				assert.Contains(t, got.Fix, c.fix)
 				assert.Equal(t, c.result != check.Failed, report.OK)
 				assert.Equal(t, 3, d.results.tries+d.deadLetters.tries+d.source.tries,
