@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -295,15 +295,15 @@ func TestDeployment_TheGuideChangesIt(t *testing.T) {
 	content, err := os.ReadFile("../s.yaml")
 	require.NoError(t, err)
 	before := string(content)
-	effects := map[string]func(deployment) any{
-		"backupPlanIds": func(d deployment) any { return d.Resources.Function.Props.EnvironmentVariables["BACKUP_PLAN_IDS"] },
-		"lookbackHours": func(d deployment) any { return d.Resources.Function.Props.EnvironmentVariables["LOOKBACK_HOURS"] },
-		"concurrency":   func(d deployment) any { return d.Resources.Function.Props.EnvironmentVariables["CONCURRENCY"] },
-		"cronExpression": func(d deployment) any {
+	effects := map[string]func(deployment) string{
+		"backupPlanIds": func(d deployment) string { return d.Resources.Function.Props.EnvironmentVariables["BACKUP_PLAN_IDS"] },
+		"lookbackHours": func(d deployment) string { return d.Resources.Function.Props.EnvironmentVariables["LOOKBACK_HOURS"] },
+		"concurrency":   func(d deployment) string { return d.Resources.Function.Props.EnvironmentVariables["CONCURRENCY"] },
+		"cronExpression": func(d deployment) string {
 			return strings.TrimPrefix(d.timer(t).TriggerConfig.CronExpression, "@every ")
 		},
-		"enable":        func(d deployment) any { return fmt.Sprint(d.timer(t).TriggerConfig.Enable) },
-		"triggerEnable": func(d deployment) any { return fmt.Sprint(d.stream(t).TriggerConfig.TriggerEnable) },
+		"enable":        func(d deployment) string { return strconv.FormatBool(d.timer(t).TriggerConfig.Enable) },
+		"triggerEnable": func(d deployment) string { return strconv.FormatBool(d.stream(t).TriggerConfig.TriggerEnable) },
 	}
 	changes := regexp.MustCompile("(?m)^\\| [^|]+ \\| `([^`]+)` → `([^`]+)`").FindAllStringSubmatch(readPage(t, "docs/operations.md"), -1)
 	require.NotEmpty(t, changes)
