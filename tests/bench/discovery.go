@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"increment-backup-download/tests/harness"
@@ -45,20 +44,22 @@ type discoveryCase struct {
 	delay    time.Duration // of DBS
 }
 
-func (c discoveryCase) planIDs() []string {
-	ids := make([]string, c.plans)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("dbsqdss5tmh%04d", i)
+func planID(i int) string { return fmt.Sprintf("dbsqdss5tmh%04d", i) }
+
+// setting names the plan, or asks for all of many.
+func (c discoveryCase) setting() string {
+	if c.plans == 1 {
+		return planID(0)
 	}
-	return ids
+	return "all"
 }
 
 // fill lets DBS list the sets and tasks of each plan.
 func (c discoveryCase) fill(cloud *harness.Cloud) {
 	cloud.DBS.Delay = c.delay
 	newest := time.Now().Add(-2 * time.Hour)
-	for i, id := range c.planIDs() {
-		job := fmt.Sprintf("t4yh0g0g%04d", i)
+	for i := range c.plans {
+		id, job := planID(i), fmt.Sprintf("t4yh0g0g%04d", i)
 		for age := max(c.sets, withoutTask+c.tasks) - 1; age >= 0; age-- {
 			name := fmt.Sprintf("mysql-bin.%06d", 900_000-age)
 			start := newest.Add(-time.Duration(age) * c.spacing)
@@ -80,7 +81,7 @@ func (b *bench) discover(c discoveryCase, deployed bool) (discoveryRun, error) {
 		r.On = onDeployed
 	}
 	d, err := b.deploy(b.function, place{delays: true, deployed: deployed, fill: c.fill, settings: map[string]string{
-		"BACKUP_PLAN_IDS": strings.Join(c.planIDs(), ","), "SOURCE_QUEUE": harness.SourceQueue, "LOOKBACK_HOURS": strconv.Itoa(c.lookback),
+		"BACKUP_PLAN_IDS": c.setting(), "SOURCE_QUEUE": harness.SourceQueue, "LOOKBACK_HOURS": strconv.Itoa(c.lookback),
 	}})
 	if err != nil {
 		return r, err
@@ -94,11 +95,14 @@ func (b *bench) discover(c discoveryCase, deployed bool) (discoveryRun, error) {
 	if n, want := len(d.MNS.Messages(harness.SourceQueue)), c.plans*withoutTask; o.ended == answered && n != want {
 		return r, fmt.Errorf("%s: %d backup sets were announced, not %d: %.300s", c.name, n, want, o.answer)
 	}
+	if o.ended == failed {
+		b.doc.Notes = append(b.doc.Notes, fmt.Sprintf("%s, on %s: %.300s", c.name, r.On, o.answer))
+	}
 	r.Ended, r.Seconds = o.ended, o.seconds
 	if o.ended != killed {
 		r.PeakMB, _ = peak(d.Process().Pid) // not on every system
 	}
-	r.ListCalls = d.DBS.CallsOf(dbs.ActionListSets) + d.DBS.CallsOf(dbs.ActionListTasks)
+	r.ListCalls = d.DBS.CallsOf(dbs.ActionListPlans) + d.DBS.CallsOf(dbs.ActionListSets) + d.DBS.CallsOf(dbs.ActionListTasks)
 	r.Ideal = (time.Duration((r.ListCalls+inFlight-1)/inFlight) * c.delay).Seconds()
 	return r, nil
 }

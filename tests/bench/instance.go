@@ -135,7 +135,7 @@ const (
 	answered = "answered"
 	failed   = "failed" // answered with an error, which has the events delivered again
 	late     = "late"   // not answered at its deadline
-	killed   = "killed" // the process ended, which is for want of memory
+	killed   = "killed" // for the memory that the instance wanted
 )
 
 // outcome is how one invocation ended.
@@ -158,6 +158,10 @@ func (d *deployment) invoke(b *bench, payload []byte) (outcome, error) {
 	case errors.Is(err, fcruntime.ErrTimeout):
 		o.ended = late
 	case errors.Is(err, fcruntime.ErrExited):
+		// A process that is killed says nothing.
+		if _, trace, crashed := strings.Cut(d.Output.String(), "\npanic: "); crashed {
+			return o, fmt.Errorf("the function panicked: %.2000s", trace)
+		}
 		o.ended = killed
 	default:
 		return o, err

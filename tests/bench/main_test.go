@@ -143,7 +143,7 @@ func TestDiscoveryCase_HasAllItsSetsInTheLookback(t *testing.T) {
 	cloud := &harness.Cloud{DBS: dbs.New(nil, nil)}
 	c := lookbackCase(sets)
 	c.fill(cloud)
-	tasks := cloud.DBS.ListedTasks(c.planIDs()[0])
+	tasks := cloud.DBS.ListedTasks(planID(0))
 	require.Len(t, tasks, sets-withoutTask)
 	assert.Less(t, time.Since(tasks[0].Created), time.Duration(c.lookback)*time.Hour)
 	assert.True(t, slices.IsSortedFunc(tasks, func(a, b dbs.ListedTask) int { return a.Created.Compare(b.Created) }), "from the oldest to the newest")
