@@ -154,22 +154,27 @@ func (b *bench) thousandDeployed() error {
 
 func (b *bench) cpu() error {
 	return b.compare(figure{Name: "CPU time an event", On: onWholeCores, Unit: "µs", Yardstick: "minimal client", Goal: 1.6}, 7,
-		b.cpuOf(b.function, nil), b.cpuOf(b.minimal, nil))
+		b.cpuOf(b.function, false), b.cpuOf(b.minimal, false))
 }
 
 // cpuOf takes the CPU time an event of a process that handles many batches, less
 // that of one that handles few: the start is not counted.
-func (b *bench) cpuOf(executable string, settings map[string]string) func() (float64, error) {
+func (b *bench) cpuOf(executable string, followed bool) func() (float64, error) {
 	const size, few, many = 500, 2, 12
 	used := func(batches int) (float64, error) {
-		d, err := b.deploy(executable, place{settings: settings})
+		var at place
+		if followed {
+			at.settings = map[string]string{"SOURCE_QUEUE": harness.SourceQueue}
+			at.fill = func(cloud *harness.Cloud) { cloud.DBS.TaskTime = time.Nanosecond }
+		}
+		d, err := b.deploy(executable, at)
 		if err != nil {
 			return 0, err
 		}
 		for range batches {
 			_, err := d.handle(b.ctx, size, event{})
-			if err == nil {
-				err = d.followUp(b)
+			if err == nil && followed {
+				err = d.followUp(b, size)
 			}
 			if err != nil {
 				d.close()

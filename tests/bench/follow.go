@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"increment-backup-download/tests/harness"
 	"increment-backup-download/tests/standin/mns"
@@ -9,39 +10,25 @@ import (
 )
 
 // following takes what it costs to follow a task: the follow-up that its event sends,
-// and its first delivery.
+// the call when that comes back, and the result that says how the task ended.
 func (b *bench) following() error {
-	settings := map[string]string{"SOURCE_QUEUE": harness.SourceQueue}
-	d, err := b.deploy(b.function, place{settings: settings})
-	if err != nil {
-		return err
-	}
-	_, err = d.handle(b.ctx, 1, event{})
-	sent := len(d.MNS.Messages(harness.SourceQueue))
-	d.close()
-	if err == nil && sent == 0 {
-		b.doc.Notes = append(b.doc.Notes, "Following was not measured: the function sends no follow-ups.")
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	return b.compare(figure{Name: "CPU time an event, followed", On: onWholeCores, Unit: "µs", Yardstick: "not followed"}, 7,
-		b.cpuOf(b.function, settings), b.cpuOf(b.function, nil))
+		b.cpuOf(b.function, true), b.cpuOf(b.function, false))
 }
 
-// followUp delivers, without their delay, the follow-ups that the batch before has
-// sent, and drops those that are sent again.
-func (d *deployment) followUp(b *bench) error {
-	sent := d.MNS.Messages(harness.SourceQueue)
-	if len(sent) == 0 {
-		return nil
-	}
+// followUp delivers, without their delay, the follow-ups that a batch has sent. Their
+// tasks have ended.
+func (d *deployment) followUp(b *bench, events int) error {
 	source := &trigger.Trigger{Queue: d.MNS, Source: harness.SourceQueue}
-	if _, err := d.Invoke(b.ctx, source.Payload(sent)); err != nil {
-		return fmt.Errorf("%d follow-ups: %w", len(sent), err)
-	}
+	sent := d.MNS.Messages(harness.SourceQueue)
 	d.MNS.RemoveQueue(harness.SourceQueue)
 	d.MNS.AddQueue(harness.SourceQueue, mns.Defaults())
+	answer, err := d.Invoke(b.ctx, source.Payload(sent))
+	if err != nil {
+		return fmt.Errorf("%d follow-ups: %w", len(sent), err)
+	}
+	if want := fmt.Sprintf(`"finished":%d`, events); !strings.Contains(string(answer.Payload), want) {
+		return fmt.Errorf("%d events sent %d follow-ups, and not all found their task finished: %.300s", events, len(sent), answer.Payload)
+	}
 	return nil
 }
