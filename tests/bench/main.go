@@ -35,7 +35,7 @@ Usage:
   go run ./tests/bench [flags]
 
 Flags:
-  -quick      fewer rounds and smaller batches: a minute instead of half an hour
+  -quick      fewer rounds and smaller batches: a minute instead of ten
   -run NAME   measure only the steps whose name contains NAME
   -markdown   print the tables in Markdown, as docs/benchmark.md has them
   -json       print one JSON document with every sample
