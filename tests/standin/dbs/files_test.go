@@ -108,7 +108,7 @@ func TestFiles_AreServedToWhoHasALink(t *testing.T) {
 		"from behind":       {"GET", good, "bytes=100-", 416, ""},
 		"only looked at":    {"HEAD", good, "", 403, ""},
 		"with another date": {"GET", strings.Replace(good, "Expires=", "Expires=9", 1), "", 403, ""},
-		"without signature": {"GET", good[:strings.Index(good, "?")], "", 403, ""},
+		"without signature": {"GET", strings.SplitN(good, "?", 2)[0], "", 403, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, body := get(c.method, c.link, c.ranged)

@@ -51,6 +51,19 @@ func (s *Service) Delete(name, receiptHandle string) {
 	}
 }
 
+// Release ends the visibility timeouts of all messages that somebody has received.
+func (s *Service) Release(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q, ok := s.queues[name]; ok {
+		for _, m := range q.messages {
+			if m.DequeueCount > 0 {
+				m.NextVisibleTime = min(m.NextVisibleTime, time.Now().UnixMilli())
+			}
+		}
+	}
+}
+
 // Counts returns how many messages of a queue can be received, are held by somebody
 // who has received them, and are delayed.
 func (s *Service) Counts(name string) (active, inactive, delayed int) {

@@ -205,3 +205,15 @@ func TestService_DelaysMessages(t *testing.T) {
 	assert.Equal(t, all[3].EnqueueTime+2, all[3].NextVisibleTime, "two hours, each in a millisecond")
 	assert.Equal(t, all[2].EnqueueTime+604_800_000, all[2].NextVisibleTime, "what was delayed before stays so")
 }
+
+func TestService_ReleasesWhatIsHeld(t *testing.T) {
+	service, _, _ := start(t, "letters")
+	_, err := service.Put("letters", "x")
+	require.NoError(t, err)
+	_, err = service.PutDelayed("letters", "delayed", time.Hour)
+	require.NoError(t, err)
+	require.Len(t, service.Receive("letters", 2), 1)
+	require.Empty(t, service.Receive("letters", 2))
+	service.Release("letters")
+	require.Len(t, service.Receive("letters", 2), 1, "what is delayed stays so")
+}

@@ -1,0 +1,507 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"increment-backup-download/tests/standin"
+	"increment-backup-download/tests/standin/dbs"
+	"increment-backup-download/tests/standin/mns"
+)
+
+// The tests run the consumer as a process of its own: this executable, with the mark in
+// its environment.
+const mark = "CONSUMER_UNDER_TEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mark) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+const (
+	queueName = "increment-backup-results"
+	planID    = "dbsqdss5tmh0001"
+	fileSize  = 300_000
+)
+
+// cloud are stand-ins, and a directory for files.
+type cloud struct {
+	key        standin.Key
+	dbs        *dbs.Service
+	mns        *mns.Service
+	dbsFaults  *standin.Faulty
+	mnsFaults  *standin.Faulty
+	dbsURL     string
+	mnsURL     string
+	dir        string
+	mu         sync.Mutex
+	file       func(http.ResponseWriter, *http.Request, http.Handler) // serves files, if set; guarded by mu
+	linkOutput bytes.Buffer                                           // of every process
+}
+
+func start(t *testing.T) *cloud {
+	t.Helper()
+	document, err := os.ReadFile("policy.json")
+	require.NoError(t, err)
+	policy, err := standin.ParsePolicy(document)
+	require.NoError(t, err)
+	c := &cloud{key: standin.NewKey(), dir: filepath.Join(t.TempDir(), "files")}
+	c.dbs, c.mns = dbs.New(standin.NewKeys(c.key), policy), mns.New(standin.NewKeys(c.key), policy, queueName)
+	c.dbsFaults, c.mnsFaults = standin.WithFaults(c.dbs), standin.WithFaults(c.mns)
+	for url, handler := range map[*string]http.Handler{&c.dbsURL: http.HandlerFunc(c.serveDBS), &c.mnsURL: c.mnsFaults} {
+		server, err := standin.Start(handler)
+		require.NoError(t, err)
+		t.Cleanup(server.Close)
+		*url = server.URL
+	}
+	t.Cleanup(func() {
+		assert.NotContains(t, c.linkOutput.String(), dbs.URLSecret, "a link was printed")
+		assert.NotContains(t, c.linkOutput.String(), c.key.Secret)
+		assert.NotContains(t, c.linkOutput.String(), c.key.Token)
+	})
+	return c
+}
+
+func (c *cloud) serveDBS(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	file := c.file
+	c.mu.Unlock()
+	if file != nil && dbs.IsFile(r) {
+		file(w, r, c.dbsFaults)
+		return
+	}
+	c.dbsFaults.ServeHTTP(w, r)
+}
+
+// serveFiles lets a function serve files; nil ends it.
+func (c *cloud) serveFiles(file func(http.ResponseWriter, *http.Request, http.Handler)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.file = file
+}
+
+// finish adds a finished task and its result, and returns the task's ID and file.
+func (c *cloud) finish(t *testing.T, set string) (taskID string, file []byte) {
+	t.Helper()
+	taskID = c.dbs.AddTask(planID, dbs.ListedTask{JobID: "job", SetName: set, Status: "finish", Size: fileSize})
+	c.publish(t, "event of "+set, "TaskFinished", set, taskID)
+	return taskID, dbs.File(taskID, fileSize)
+}
+
+func (c *cloud) publish(t *testing.T, id, kind, set, taskID string) {
+	t.Helper()
+	_, err := c.mns.Put(queueName, fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"acs:fc:cn-hangzhou:1:functions/f",`+
+		`"type":"dbs:IncrementBackupSetDownload:%s","data":{"BackupPlanId":%q,"BackupSetName":%q,"BackupSetDownloadTaskId":%q}}`,
+		id, kind, planID, set, taskID))
+	require.NoError(t, err)
+}
+
+// command is the consumer as a process.
+func (c *cloud) command(ctx context.Context, arguments ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, os.Args[0], append([]string{"-mns", mns.Endpoint(c.mnsURL), "-dbs", c.dbsURL, "-dir", c.dir}, arguments...)...)
+	command.Env = append(os.Environ(), mark+"=1", "ALIBABA_CLOUD_ACCESS_KEY_ID="+c.key.ID,
+		"ALIBABA_CLOUD_ACCESS_KEY_SECRET="+c.key.Secret, "ALIBABA_CLOUD_SECURITY_TOKEN="+c.key.Token)
+	return command
+}
+
+// once runs the consumer until the queue is empty, and returns its status and output.
+func (c *cloud) once(t *testing.T, arguments ...string) (status int, output string) {
+	t.Helper()
+	command := c.command(t.Context(), append([]string{"-once"}, arguments...)...)
+	out, err := command.CombinedOutput()
+	c.linkOutput.Write(out)
+	if command.ProcessState == nil {
+		require.NoError(t, err)
+	}
+	return command.ProcessState.ExitCode(), string(out)
+}
+
+// finishAll runs the consumer, which must leave no message.
+func (c *cloud) finishAll(t *testing.T) {
+	t.Helper()
+	status, output := c.once(t)
+	require.Zero(t, status, output)
+	require.Empty(t, c.mns.Messages(queueName))
+}
+
+// files are the names and contents in the directory.
+func (c *cloud) files(t *testing.T) map[string]string {
+	t.Helper()
+	found := make(map[string]string)
+	entries, err := os.ReadDir(c.dir)
+	require.NoError(t, err)
+	for _, entry := range entries {
+		content, err := os.ReadFile(filepath.Join(c.dir, entry.Name()))
+		require.NoError(t, err)
+		found[entry.Name()] = string(content)
+	}
+	return found
+}
+
+func TestConsumer_FetchesEachFinishedTaskOnce(t *testing.T) {
+	c := start(t)
+	first, file := c.finish(t, "mysql-bin.000054")
+	c.publish(t, "event of mysql-bin.000054", "TaskFinished", "mysql-bin.000054", first)
+	c.publish(t, "event of mysql-bin.000054", "TaskCreated", "mysql-bin.000054", first)
+	second, other := c.finish(t, "mysql-bin.000055")
+	c.publish(t, "3", "TaskFailed", "mysql-bin.000056", "")
+	c.publish(t, "4", "TaskStopped", "mysql-bin.000057", "1jydacm0003")
+	c.publish(t, "4", "TaskStopped", "mysql-bin.000057", "1jydacm0003")
+	status, output := c.once(t)
+	assert.Zero(t, status, output)
+	assert.Equal(t, map[string]string{
+		planID + "_mysql-bin.000054_" + first:  string(file),
+		planID + "_mysql-bin.000055_" + second: string(other),
+	}, c.files(t))
+	assert.Empty(t, c.mns.Messages(queueName))
+	assert.Equal(t, 2, c.dbs.FileCalls())
+	assert.Equal(t, 1, strings.Count(output, "TaskFailed: mysql-bin.000056 of plan "+planID), output)
+	assert.Equal(t, 1, strings.Count(output, "TaskStopped: mysql-bin.000057"), output)
+
+	// After a restart, a repeat finds the file.
+	c.publish(t, "event of mysql-bin.000054", "TaskFinished", "mysql-bin.000054", first)
+	status, output = c.once(t)
+	assert.Zero(t, status, output)
+	assert.Empty(t, c.mns.Messages(queueName))
+	assert.Equal(t, 2, c.dbs.FileCalls())
+}
+
+func TestConsumer_RunsUntilItIsStopped(t *testing.T) {
+	c := start(t)
+	command := c.command(t.Context())
+	command.Stdout, command.Stderr = &c.linkOutput, &c.linkOutput
+	require.NoError(t, command.Start())
+	_, _ = c.finish(t, "mysql-bin.000054")
+	require.Eventually(t, func() bool { return len(c.mns.Messages(queueName)) == 0 }, time.Minute, 10*time.Millisecond)
+	require.NoError(t, command.Process.Signal(os.Interrupt))
+	require.NoError(t, command.Wait(), "an interrupt is no failure")
+	assert.Len(t, c.files(t), 1)
+}
+
+func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(*testing.T, *cloud)
+		says    string
+	}{
+		"a task that runs": {func(t *testing.T, c *cloud) {
+			c.publish(t, "1", "TaskFinished", "x", c.dbs.AddTask(planID, dbs.ListedTask{JobID: "job", SetName: "x"}))
+		}, `DBS says "running"`},
+		"a task that DBS does not list": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskFinished", "x", "none") }, "does not list it"},
+		"no permission": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			c.dbs.Policy.Revoke("dbs:DescribeBackupSetDownloadTaskList")
+		}, "HTTP 403 Request.Forbidden"},
+		"a link that is always refused": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				c.dbs.ExpireLinks()
+				next.ServeHTTP(w, r)
+			})
+		}, "answered with HTTP 403"},
+		"a file of another size": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			c.serveFiles(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { _, _ = io.WriteString(w, "short") })
+		}, "the file has 5 bytes, and DBS says 300000"},
+		"a redirect": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was followed") }))
+			t.Cleanup(elsewhere.Close)
+			c.serveFiles(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+			})
+		}, "answered with HTTP 307"},
+		"a redirect of DBS": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was followed") }))
+			t.Cleanup(elsewhere.Close)
+			c.dbsFaults.SetPlan(standin.Always(standin.Fault{Kind: standin.Redirect, Location: elsewhere.URL}))
+		}, "HTTP 307"},
+		"a dead connection": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			c.dbsFaults.SetPlan(standin.Choose(dbs.IsFile, standin.Always(standin.Fault{Kind: standin.Reset})))
+		}, "reset"},
+		"no result": {func(t *testing.T, c *cloud) {
+			_, err := c.mns.Put(queueName, "hello")
+			require.NoError(t, err)
+		}, "it is no result"},
+		"an unknown type": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskPaused", "x", "1") }, "TaskPaused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cloud := start(t)
+			c.prepare(t, cloud)
+			status, output := cloud.once(t)
+			assert.Equal(t, 1, status, output)
+			assert.Contains(t, output, c.says)
+			assert.Len(t, cloud.mns.Messages(queueName), 1)
+			for name := range cloud.files(t) {
+				assert.True(t, strings.HasSuffix(name, ".part"), name)
+			}
+		})
+	}
+}
+
+func TestConsumer_AcceptsAnotherSizeIfAsked(t *testing.T) {
+	c := start(t)
+	c.finish(t, "x")
+	c.serveFiles(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { _, _ = io.WriteString(w, "short") })
+	status, output := c.once(t, "-any-size")
+	assert.Zero(t, status, output)
+	for _, content := range c.files(t) {
+		assert.Equal(t, "short", content)
+	}
+	assert.Empty(t, c.mns.Messages(queueName))
+}
+
+func TestConsumer_AsksAgainForAnExpiredLink(t *testing.T) {
+	c := start(t)
+	id, file := c.finish(t, "x")
+	expire := true
+	c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if expire {
+			c.dbs.ExpireLinks()
+		}
+		expire = false
+		next.ServeHTTP(w, r)
+	})
+	status, output := c.once(t)
+	assert.Zero(t, status, output)
+	assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
+	assert.Equal(t, 2, c.dbs.CallsOf(dbs.ActionListTasks))
+}
+
+// What is already there: a part that is whole, too long, or of a server that knows no
+// ranges.
+func TestConsumer_GoesOnFromAnyPart(t *testing.T) {
+	whole := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		r.Header.Del("Range")
+		next.ServeHTTP(w, r)
+	}
+	for name, c := range map[string]struct {
+		part  func(file []byte) []byte
+		serve func(http.ResponseWriter, *http.Request, http.Handler)
+	}{
+		"a part":                 {func(file []byte) []byte { return file[:1000] }, nil},
+		"the whole":              {func(file []byte) []byte { return file }, nil},
+		"too much":               {func(file []byte) []byte { return append(file, 'x') }, nil},
+		"a part, without ranges": {func(file []byte) []byte { return file[:1000] }, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cloud := start(t)
+			id, file := cloud.finish(t, "x")
+			cloud.serveFiles(c.serve)
+			require.NoError(t, os.MkdirAll(cloud.dir, 0o750))
+			path := filepath.Join(cloud.dir, planID+"_x_"+id)
+			require.NoError(t, os.WriteFile(path+".part", c.part(bytes.Clone(file)), 0o600))
+			status, output := cloud.once(t)
+			assert.Zero(t, status, output)
+			assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, cloud.files(t))
+		})
+	}
+}
+
+// A process that is killed, wherever it is, and started again, ends with the file and
+// an empty queue.
+func TestConsumer_SurvivesKillsAnywhere(t *testing.T) {
+	at := func(kind standin.Kind) func(*cloud, func()) {
+		return func(c *cloud, kill func()) {
+			c.mnsFaults.SetPlan(standin.Choose(func(r *http.Request) bool { return r.Method == http.MethodGet },
+				standin.Script(&standin.Fault{Kind: kind, Then: kill})))
+		}
+	}
+	atDelete := func(kind standin.Kind) func(*cloud, func()) {
+		return func(c *cloud, kill func()) {
+			c.mnsFaults.SetPlan(standin.Choose(func(r *http.Request) bool { return r.Method == http.MethodDelete },
+				standin.Script(&standin.Fault{Kind: kind, Then: kill})))
+		}
+	}
+	atDBS := func(kind standin.Kind) func(*cloud, func()) {
+		return func(c *cloud, kill func()) {
+			c.dbsFaults.SetPlan(standin.Script(&standin.Fault{Kind: kind, Then: kill}))
+		}
+	}
+	points := map[string]func(*cloud, func()){
+		"before it receives": at(standin.Hang), "when it has received": at(standin.HangAfter),
+		"before it deletes": atDelete(standin.Hang), "when it has deleted": atDelete(standin.HangAfter),
+		"before it asks DBS": atDBS(standin.Hang), "when it has asked DBS": atDBS(standin.HangAfter),
+	}
+	for _, n := range []int{0, 1, 32_768, 100_000, fileSize - 1, fileSize} {
+		points[fmt.Sprintf("after %d bytes", n)] = func(c *cloud, kill func()) { c.serveFiles(cut(n, kill)) }
+	}
+	for name, prepare := range points {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := start(t)
+			id, file := c.finish(t, "x")
+			c.killOnce(t, prepare)
+			c.finishAll(t)
+			assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
+		})
+	}
+}
+
+// Killed again and again, it goes on where it was: each byte comes about once.
+func TestConsumer_ResumesAfterEachKill(t *testing.T) {
+	c := start(t)
+	id, file := c.finish(t, "x")
+	const kills, piece = 5, fileSize / 6
+	var mu sync.Mutex
+	served := 0
+	count := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		served += n
+	}
+	for range kills {
+		c.killOnce(t, func(c *cloud, kill func()) {
+			c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				cut(piece, func() {
+					c.waitForPart(t, piece)
+					kill()
+				})(counted{w, count}, r, next)
+			})
+		})
+	}
+	c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(counted{w, count}, r) })
+	c.finishAll(t)
+	assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
+	assert.Less(t, served, 2*fileSize, "the whole again after each kill would be three times that")
+}
+
+// waitForPart waits until some of what was sent is on the disk.
+func (c *cloud) waitForPart(t *testing.T, piece int64) {
+	t.Helper()
+	assert.Eventually(t, func() bool {
+		parts, _ := filepath.Glob(filepath.Join(c.dir, "*.part"))
+		if len(parts) != 1 {
+			return false
+		}
+		info, err := os.Stat(parts[0])
+		return err == nil && info.Size()%piece == 0 && info.Size() > 0
+	}, time.Minute, time.Millisecond)
+}
+
+// counted counts what is written.
+type counted struct {
+	http.ResponseWriter
+	count func(int)
+}
+
+func (w counted) Write(b []byte) (int, error) {
+	w.count(len(b))
+	return w.ResponseWriter.Write(b)
+}
+
+func (w counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// cut serves the first n bytes of an answer, kills, and holds the rest back.
+func cut(n int, kill func()) func(http.ResponseWriter, *http.Request, http.Handler) {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		recorder := httptest.NewRecorder()
+		next.ServeHTTP(recorder, r)
+		for name, values := range recorder.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(recorder.Code)
+		_, _ = w.Write(recorder.Body.Bytes()[:min(n, recorder.Body.Len())])
+		_ = http.NewResponseController(w).Flush()
+		kill()
+		<-r.Context().Done()
+	}
+}
+
+// killOnce runs the consumer until what was prepared kills it.
+func (c *cloud) killOnce(t *testing.T, prepare func(c *cloud, kill func())) {
+	t.Helper()
+	command := c.command(t.Context(), "-once")
+	command.Stdout, command.Stderr = &c.linkOutput, &c.linkOutput
+	started, killed := make(chan struct{}), make(chan struct{})
+	var kill sync.Once
+	prepare(c, func() {
+		kill.Do(func() {
+			<-started
+			_ = command.Process.Kill()
+			close(killed)
+		})
+	})
+	require.NoError(t, command.Start())
+	close(started)
+	_ = command.Wait()
+	<-killed
+	c.mnsFaults.SetPlan(nil)
+	c.dbsFaults.SetPlan(nil)
+	c.serveFiles(nil)
+	c.mns.Release(queueName)
+}
+
+func TestFileName_TellsPartsApart(t *testing.T) {
+	for name, c := range map[string][]string{
+		"p_mysql-bin.000054_t":        {"p", "mysql-bin.000054", "t"},
+		"a%5Fb_c_d":                   {"a_b", "c", "d"},
+		"a_b%5Fc_d":                   {"a", "b_c", "d"},
+		"%2E.%2Fx__%00":               {"../x", "", "\x00"},
+		"p_%E5%A4%87%2F%5C%3A%20_%2E": {"p", "备/\\: ", "."},
+	} {
+		assert.Equal(t, name, fileName(c...))
+	}
+	long := fileName("p", strings.Repeat("x", 1024)+"1", "t")
+	assert.LessOrEqual(t, len(long+".part"), 255)
+	assert.NotEqual(t, long, fileName("p", strings.Repeat("x", 1024)+"2", "t"))
+}
+
+func TestSecure_TakesEachFormOfALink(t *testing.T) {
+	for given, want := range map[string]string{
+		`"//dbs.oss-cn-hangzhou.aliyuncs.com/a%2Fb?Signature=a%2Fb"`: "https://dbs.oss-cn-hangzhou.aliyuncs.com/a%2Fb?Signature=a%2Fb",
+		`//host/a//b`:     "https://host/a//b",
+		`http://host/a`:   "https://host/a",
+		`https://host/a`:  "https://host/a",
+		`host/a`:          "https://host/a",
+		`//127.0.0.1:1/a`: "http://127.0.0.1:1/a",
+	} {
+		link, err := secure(given)
+		require.NoError(t, err, given)
+		assert.Equal(t, want, link)
+	}
+	_, err := secure(`"//ho st/SECRET"`)
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "SECRET")
+}
+
+func TestConsumer_RefusesWhatIsNotSafe(t *testing.T) {
+	const good = "https://1234567890123456.mns.cn-hangzhou.aliyuncs.com"
+	keys := map[string]string{"ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret"}
+	for name, c := range map[string]struct {
+		arguments []string
+		keys      map[string]string
+		says      string
+	}{
+		"no keys":       {[]string{"-mns", good, "-dbs", good}, nil, "ALIBABA_CLOUD_ACCESS_KEY_ID"},
+		"MNS in clear":  {[]string{"-mns", "http" + good[5:], "-dbs", good}, keys, "-mns: "},
+		"a short MNS":   {[]string{"-mns", "https://mns.aliyuncs.com", "-dbs", good}, keys, "-mns: "},
+		"DBS in clear":  {[]string{"-mns", good, "-dbs", "http://dbs-api.cn-hangzhou.aliyuncs.com"}, keys, "-dbs: "},
+		"no DBS":        {[]string{"-mns", good}, keys, "-dbs: "},
+		"a wrong flag":  {[]string{"-what"}, keys, "-what"},
+		"DBS is no URL": {[]string{"-mns", good, "-dbs", "://"}, keys, "-dbs: "},
+	} {
+		err := run(t.Context(), append(c.arguments, "-dir", t.TempDir()), func(name string) string { return c.keys[name] }, io.Discard)
+		assert.ErrorContains(t, err, c.says, name)
+	}
+}
