@@ -5,24 +5,22 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aliyun/credentials-go/credentials"
 )
 
-// What every signed request has in common. Operations of the RPC style take their
-// parameters in the query; the body is empty.
-const (
-	acs3Algorithm = "ACS3-HMAC-SHA256"
-	emptyHash     = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" // SHA-256 of nothing
-	signedHeaders = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version"
-	// A security token brings two headers more, and all x-acs- headers must be signed.
-	signedHeadersSTS = "host;x-acs-accesskey-id;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;" +
-		"x-acs-signature-nonce;x-acs-version"
-)
+const acs3Algorithm = "ACS3-HMAC-SHA256"
+
+// emptyHash is the SHA-256 of the body. Operations of the RPC style take their
+// parameters in the query, and the body is empty.
+const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // moment makes one signature different from the next: the gateway refuses a date
 // that is more than 15 minutes off, and a nonce that was used.
@@ -38,55 +36,30 @@ func newMoment() moment {
 // gateway, version 3. query is in canonical form.
 //
 // See https://help.aliyun.com/zh/sdk/product-overview/v3-request-structure-and-signature
-func signACS3(host, action, version, query string, key *credentials.CredentialModel, at moment) http.Header {
-	id, token := *key.AccessKeyId, strings.TrimSpace(*key.SecurityToken) // as it is signed, so it is sent
-	signed := signedHeaders
-	canonical := make([]byte, 0, 768+len(query)+len(token))
-	canonical = appendAll(canonical, "POST\n/\n", query, "\nhost:", host)
-	if token != "" {
-		signed = signedHeadersSTS
-		canonical = appendAll(canonical, "\nx-acs-accesskey-id:", strings.TrimSpace(id))
+func signACS3(host, action, query string, key *credentials.CredentialModel, at moment) http.Header {
+	signed := map[string]string{
+		"host": host, "x-acs-action": action, "x-acs-content-sha256": emptyHash, "x-acs-date": at.date,
+		"x-acs-signature-nonce": at.nonce, "x-acs-version": dbsVersion,
 	}
-	canonical = appendAll(canonical, "\nx-acs-action:", action, "\nx-acs-content-sha256:"+emptyHash,
-		"\nx-acs-date:", at.date)
-	if token != "" {
-		canonical = appendAll(canonical, "\nx-acs-security-token:", token)
+	if token := strings.TrimSpace(*key.SecurityToken); token != "" {
+		signed["x-acs-accesskey-id"], signed["x-acs-security-token"] = *key.AccessKeyId, token
 	}
-	canonical = appendAll(canonical, "\nx-acs-signature-nonce:", at.nonce, "\nx-acs-version:", version,
-		"\n\n", signed, "\n"+emptyHash)
+	header := http.Header{"Accept": {"application/json"}, "User-Agent": {userAgent}}
+	names := slices.Sorted(maps.Keys(signed))
+	canonical := append(make([]byte, 0, 2048), "POST\n/\n"+query+"\n"...)
+	for _, name := range names {
+		canonical = append(canonical, name+":"+strings.TrimSpace(signed[name])+"\n"...)
+		header.Set(name, signed[name])
+	}
+	header.Del("Host") // net/http sends it
+	canonical = append(canonical, "\n"+strings.Join(names, ";")+"\n"+emptyHash...)
 
 	digest := sha256.Sum256(canonical)
 	mac := hmac.New(sha256.New, []byte(*key.AccessKeySecret))
-	_, _ = mac.Write(hex.AppendEncode(append(canonical[:0], acs3Algorithm+"\n"...), digest[:]))
-	authorization := acs3Algorithm + " Credential=" + id + ",SignedHeaders=" + signed +
-		",Signature=" + hex.EncodeToString(mac.Sum(nil))
-
-	header := make(http.Header, 12) // and one that exchange adds
-	values := make([]string, 0, 10) // of all, in one piece
-	set := func(name, value string) {
-		values = append(values, value)
-		header[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-	set("Accept", "application/json")
-	set("Authorization", authorization)
-	set("User-Agent", userAgent)
-	set("X-Acs-Action", action)
-	set("X-Acs-Content-Sha256", emptyHash)
-	set("X-Acs-Date", at.date)
-	set("X-Acs-Signature-Nonce", at.nonce)
-	set("X-Acs-Version", version)
-	if token != "" {
-		set("X-Acs-Accesskey-Id", id)
-		set("X-Acs-Security-Token", token)
-	}
+	_, _ = io.WriteString(mac, acs3Algorithm+"\n"+hex.EncodeToString(digest[:]))
+	header.Set("Authorization", acs3Algorithm+" Credential="+*key.AccessKeyId+
+		",SignedHeaders="+strings.Join(names, ";")+",Signature="+hex.EncodeToString(mac.Sum(nil)))
 	return header
-}
-
-func appendAll(to []byte, parts ...string) []byte {
-	for _, part := range parts {
-		to = append(to, part...)
-	}
-	return to
 }
 
 // canonicalQuery returns parameters sorted by name and percent-encoded by RFC 3986: the

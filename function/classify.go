@@ -44,10 +44,10 @@ func foreign(got answer, message string) *refusal {
 	return &refusal{status: got.status, code: codeNotAnAnswer, message: message, header: got.header, foreign: true}
 }
 
-// A rule says what an error code of a service means. A code that ends with * is a
-// prefix. The most specific rule counts: the whole code, else the longest prefix.
+// A rule says what error codes of a service mean. A code that ends with * is a prefix.
+// The most specific rule counts: the whole code, else the longest prefix.
 type rule struct {
-	code      string
+	codes     string // with space between them
 	kind      cloud.Kind
 	throttled bool
 	fix       string // what the operator can do; empty if that is unknown
@@ -70,13 +70,16 @@ func (r rule) fits(status int) bool {
 }
 
 func find(rules []rule, code string) (best rule, found bool) {
+	longest := -1
 	for _, r := range rules {
-		if r.code == code {
-			return r, true
-		}
-		prefix, isPrefix := strings.CutSuffix(r.code, "*")
-		if isPrefix && strings.HasPrefix(code, prefix) && len(r.code) > len(best.code) {
-			best, found = r, true
+		for known := range strings.FieldsSeq(r.codes) {
+			if known == code {
+				return r, true
+			}
+			prefix, isPrefix := strings.CutSuffix(known, "*")
+			if isPrefix && strings.HasPrefix(code, prefix) && len(prefix) > longest {
+				best, found, longest = r, true, len(prefix)
+			}
 		}
 	}
 	return best, found

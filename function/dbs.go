@@ -77,9 +77,8 @@ func callDBS[T any](
 		return none, attempt.classify(err)
 	}
 	query := canonicalQuery(parameters)
-	target := &url.URL{Scheme: c.endpoint.Scheme, Host: c.endpoint.Host, Path: "/", RawQuery: query}
-	header := signACS3(target.Host, operation, dbsVersion, query, key, newMoment())
-	got, err := exchange(c.http, newRequest(ctx, http.MethodPost, target, header), maxDBSAnswer)
+	header := signACS3(c.endpoint.Host, operation, query, key, newMoment())
+	got, err := exchange(ctx, c.http, http.MethodPost, c.endpoint.String()+"/?"+query, header, nil, maxDBSAnswer)
 	if err != nil {
 		return none, attempt.classify(err)
 	}
@@ -163,53 +162,24 @@ func dbsRules() []rule {
 		removed     = "check any proxy between the function and {host}: it removes a part of the request"
 	)
 	return []rule{
-		{code: "Throttling*", throttled: true},
-		{code: "Rejected.Throttling*", throttled: true},
-		{code: "ServiceUnavailable*"},
-		{code: "InternalError*"},
-		{code: "SignatureNonceUsed*"}, // the next attempt has another
-
-		{code: "InvalidTimeStamp*", kind: cloud.OperatorFault, fix: clock},
-		{code: "InvalidAccessKeyId*", kind: cloud.OperatorFault, fix: credentials},
-		{code: "MissingAccessKeyId*", kind: cloud.OperatorFault, fix: credentials},
-		{code: "SignatureDoesNotMatch*", kind: cloud.OperatorFault, fix: credentials},
-		{code: "IncompleteSignature*", kind: cloud.OperatorFault, fix: credentials},
-		{code: "InvalidSecurityToken*", kind: cloud.OperatorFault, fix: credentials},
-		{code: "MissingSecurityToken*", kind: cloud.OperatorFault, fix: credentials},
-		{code: "InvalidCredentials*", kind: cloud.OperatorFault, fix: credentials},
+		{codes: "Throttling* Rejected.Throttling*", throttled: true},
+		{codes: "ServiceUnavailable* InternalError*"},
+		{codes: "SignatureNonceUsed*"}, // the next attempt has another
+		{codes: "InvalidTimeStamp*", kind: cloud.OperatorFault, fix: clock},
+		{codes: "InvalidAccessKeyId* MissingAccessKeyId* SignatureDoesNotMatch* IncompleteSignature* " +
+			"InvalidSecurityToken* MissingSecurityToken* InvalidCredentials*", kind: cloud.OperatorFault, fix: credentials},
 
 		// Risk control, arrears and an account that is not verified are forbidden too.
 		// With a 404 the code is about one thing that does not exist.
-		{code: "Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound},
-		{code: "Forbidden", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
-		{code: "Forbidden.RAM*", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
-		{code: "Request.Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
-		{code: "NoPermission*", kind: cloud.OperatorFault, fix: denied},
-		{code: "AccessDenied*", kind: cloud.OperatorFault, fix: denied},
+		{codes: "Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound},
+		{codes: "Forbidden Forbidden.RAM* Request.Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
+		{codes: "NoPermission* AccessDenied*", kind: cloud.OperatorFault, fix: denied},
 
-		{code: "InvalidApi.NotFound*", kind: cloud.OperatorFault, fix: endpoint},
-		{code: "InvalidAction*", kind: cloud.OperatorFault, fix: endpoint},
-		{code: "InvalidProduct.NotFound*", kind: cloud.OperatorFault, fix: endpoint},
-		{code: "InvalidProtocol.NeedSsl*", kind: cloud.OperatorFault, fix: endpoint},
-		{code: "InvalidVersion*", kind: cloud.OperatorFault, fix: endpoint},
-
+		{codes: "InvalidApi.NotFound* InvalidAction* InvalidProduct.NotFound* InvalidProtocol.NeedSsl* InvalidVersion*",
+			kind: cloud.OperatorFault, fix: endpoint},
 		// Every request has these.
-		{code: "MissingAuthorization*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingSignature*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingTimestamp*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingTimeStamp*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingVersion*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingAction*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingNonce*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingContent*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingHeader*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingDate*", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingHost*", kind: cloud.OperatorFault, fix: removed},
-
-		{code: "Param.NotFound*", kind: cloud.Permanent},
-		{code: "InvalidParameter*", kind: cloud.Permanent},
-		{code: "Missing*", kind: cloud.Permanent},
-		{code: "IdempotentParameterMismatch*", kind: cloud.Permanent},
-		{code: "InvalidJobId*", kind: cloud.Permanent},
+		{codes: "MissingAuthorization* MissingSignature* MissingTimestamp* MissingTimeStamp* MissingVersion* MissingAction* " +
+			"MissingNonce* MissingContent* MissingHeader* MissingDate* MissingHost*", kind: cloud.OperatorFault, fix: removed},
+		{codes: "Param.NotFound* InvalidParameter* Missing* IdempotentParameterMismatch* InvalidJobId*", kind: cloud.Permanent},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"increment-backup-download/handler"
@@ -90,7 +91,7 @@ func MNSCodes() []string { return codes(mnsRules()) }
 
 func codes(rules []rule) (all []string) {
 	for _, r := range rules {
-		all = append(all, r.code)
+		all = append(all, strings.Fields(r.codes)...)
 	}
 	return all
 }
@@ -122,12 +123,12 @@ func readAs[T any](status int, body []byte, read func(answer) (T, error)) (T, er
 
 // SignACS3 signs POST /?query, for a given date and nonce.
 func SignACS3(host, action, query string, key Credential, date, nonce string) http.Header {
-	return signACS3(host, action, dbsVersion, query, must(key()), moment{date: date, nonce: nonce})
+	return signACS3(host, action, query, must(key()), moment{date: date, nonce: nonce})
 }
 
 // NewHeader signs POST /?query as of now.
 func NewHeader(host, action, query string, key Credential) http.Header {
-	return signACS3(host, action, dbsVersion, query, must(key()), newMoment())
+	return signACS3(host, action, query, must(key()), newMoment())
 }
 
 // CanonicalQuery returns the query of names and values, one after the other.
@@ -140,7 +141,7 @@ func CanonicalQuery(namesAndValues ...string) string {
 }
 
 func SignMNS(method, digest, contentType, date, resource, secret string) string {
-	return mnsSignature(method, digest, contentType, date, mnsVersion, resource, secret)
+	return mnsSignature(method, digest, contentType, date, resource, secret)
 }
 
 func InvocationOf(ctx context.Context) context.Context {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 )
 
@@ -67,40 +66,35 @@ func (a answer) date() time.Time {
 	return date
 }
 
-// newRequest returns a request without a body. It is what http.NewRequest makes,
-// without parsing the URL of each call again.
-func newRequest(ctx context.Context, method string, target *url.URL, header http.Header) *http.Request {
-	return (&http.Request{
-		Method: method, URL: target, Host: target.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx)
-}
-
-// setBody gives a request a body, which can be sent again.
-func setBody(request *http.Request, body []byte) {
-	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	request.Body, _ = open()
-	request.GetBody = open
-	request.ContentLength = int64(len(body))
-}
-
 // exchange sends a request and reads the answer, of at most limit bytes.
-func exchange(transport *http.Transport, request *http.Request, limit int64) (answer, error) {
+func exchange(
+	ctx context.Context, transport *http.Transport, method, target string, header http.Header, body []byte, limit int64,
+) (answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	request.Header = header
 	// An instance that was frozen holds connections that the server has closed
 	// since. If this header is present, even without a value, which keeps it off the
 	// wire, net/http sends a POST again on a fresh connection: see
 	// https://pkg.go.dev/net/http#Transport
-	request.Header["X-Idempotency-Key"] = []string{}
+	header["X-Idempotency-Key"] = []string{}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return answer{}, inTime(request.Context(), err)
+		return answer{}, inTime(ctx, err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := readBody(response, limit)
-	if err != nil {
-		return answer{}, inTime(request.Context(), fmt.Errorf("reading the answer: %w", err))
+	var read bytes.Buffer
+	read.Grow(int(min(max(response.ContentLength, 0), limit)) + bytes.MinRead)
+	size, err := read.ReadFrom(io.LimitReader(response.Body, limit+1))
+	if err == nil && size > limit {
+		err = fmt.Errorf("it is larger than %d bytes", limit)
 	}
-	return answer{status: response.StatusCode, header: response.Header, body: body}, nil
+	if err != nil {
+		return answer{}, inTime(ctx, fmt.Errorf("reading the answer: %w", err))
+	}
+	return answer{status: response.StatusCode, header: response.Header, body: read.Bytes()}, nil
 }
 
 // inTime returns the error of a request as one that ctx has ended, if it has:
@@ -110,22 +104,4 @@ func inTime(ctx context.Context, err error) error {
 		return errors.Join(ended, err)
 	}
 	return err
-}
-
-// readBody reads the body of an answer, at once if its length is known.
-func readBody(response *http.Response, limit int64) ([]byte, error) {
-	tooLarge := fmt.Errorf("it is larger than %d bytes", limit)
-	switch length := response.ContentLength; {
-	case length > limit:
-		return nil, tooLarge
-	case length > 0:
-		body := make([]byte, length)
-		_, err := io.ReadFull(response.Body, body)
-		return body, err
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	if err == nil && int64(len(body)) > limit {
-		return nil, tooLarge
-	}
-	return body, err
 }

@@ -97,7 +97,7 @@ func TestTransport_ResumesTheTLSSession(t *testing.T) {
 }
 
 func TestAdapters_AnAnswerThatIsTooLargeIsNotRead(t *testing.T) {
-	for name, length := range map[string]string{"endless": "", "announced": "8388609"} {
+	for name, length := range map[string]string{"endless": "", "announced": "8454144"} {
 		t.Run(name, func(t *testing.T) {
 			server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if length != "" {

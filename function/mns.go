@@ -10,6 +10,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -195,14 +196,9 @@ func (c *mnsCall) Send(
 	if err != nil {
 		return nil, err
 	}
-	target := *c.endpoint
-	target.Path += "/" + resource
 	header := signMNS(string(method), resource, body, key, time.Now())
-	request := newRequest(c.ctx, string(method), &target, header)
-	if body != nil {
-		setBody(request, body)
-	}
-	if c.got, err = exchange(c.http, request, maxMNSAnswer); err != nil {
+	c.got, err = exchange(c.ctx, c.http, string(method), c.endpoint.String()+"/"+resource, header, body, maxMNSAnswer)
+	if err != nil {
 		return nil, err
 	}
 	if !c.got.ok() {
@@ -246,9 +242,9 @@ func signMNS(method, resource string, body []byte, key *credentials.CredentialMo
 	sum := md5.Sum(body)
 	// The base64 of the digest's hex text, as the SDK sends it (Send in client.go,
 	// v1.0.11); other clients send that of the digest itself.
-	digest := base64.StdEncoding.EncodeToString(hex.AppendEncode(make([]byte, 0, 2*md5.Size), sum[:]))
+	digest := base64.StdEncoding.EncodeToString([]byte(hex.EncodeToString(sum[:])))
 	date := now.UTC().Format(http.TimeFormat)
-	signature := mnsSignature(method, digest, contentType, date, mnsVersion, "/"+resource, *key.AccessKeySecret)
+	signature := mnsSignature(method, digest, contentType, date, "/"+resource, *key.AccessKeySecret)
 	header := http.Header{
 		"Content-Type":  {contentType},
 		"Content-Md5":   {digest},
@@ -263,10 +259,9 @@ func signMNS(method, resource string, body []byte, key *credentials.CredentialMo
 	return header
 }
 
-func mnsSignature(method, digest, contentType, date, version, resource, secret string) string {
+func mnsSignature(method, digest, contentType, date, resource, secret string) string {
 	mac := hmac.New(sha1.New, []byte(secret))
-	_, _ = mac.Write(appendAll(make([]byte, 0, 256), method, "\n", digest, "\n", contentType, "\n", date,
-		"\nx-mns-version:", version, "\n", resource))
+	_, _ = io.WriteString(mac, method+"\n"+digest+"\n"+contentType+"\n"+date+"\nx-mns-version:"+mnsVersion+"\n"+resource)
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
@@ -300,29 +295,16 @@ func mnsRules() []rule {
 		missing     = "create queue {queue}, or correct the setting that names it"
 	)
 	return []rule{
-		{code: "TooManyRequests*", throttled: true},
-		{code: "QpsLimitExceeded*", throttled: true},
-		{code: "Throttling*", throttled: true},
-		{code: "InternalError*"},
-		{code: "InternalServerError*"},
-		{code: "ServiceUnavailable*"},
-		{code: "InvalidDegist"}, // sic; the body was changed on the way
-
-		{code: "TimeExpired", kind: cloud.OperatorFault, fix: clock},
-		{code: "QueueNotExist", kind: cloud.OperatorFault, fix: missing},
-		{code: "AccessDenied", kind: cloud.OperatorFault, fix: denied},
-		{code: "InvalidAccessKeyId", kind: cloud.OperatorFault, fix: credentials},
-		{code: "SignatureDoesNotMatch", kind: cloud.OperatorFault, fix: credentials},
-		{code: "InvalidAuthorizationHeader", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingAuthorizationHeader", kind: cloud.OperatorFault, fix: removed},
-		{code: "InvalidDateHeader", kind: cloud.OperatorFault, fix: removed},
-		{code: "MissingDateHeader", kind: cloud.OperatorFault, fix: removed},
-		{code: "InvalidRequestURL", kind: cloud.OperatorFault, fix: address},
-		{code: "InvalidQueueName", kind: cloud.OperatorFault, fix: address},
-		{code: "QueueNameLengthError", kind: cloud.OperatorFault, fix: address},
-
-		{code: "InvalidArgument", kind: cloud.Permanent},
-		{code: "MalformedXML", kind: cloud.Permanent},
-		{code: "InvalidQueryString", kind: cloud.Permanent},
+		{codes: "TooManyRequests* QpsLimitExceeded* Throttling*", throttled: true},
+		{codes: "InternalError* InternalServerError* ServiceUnavailable*"},
+		{codes: "InvalidDegist"}, // sic; the body was changed on the way
+		{codes: "TimeExpired", kind: cloud.OperatorFault, fix: clock},
+		{codes: "QueueNotExist", kind: cloud.OperatorFault, fix: missing},
+		{codes: "AccessDenied", kind: cloud.OperatorFault, fix: denied},
+		{codes: "InvalidAccessKeyId SignatureDoesNotMatch", kind: cloud.OperatorFault, fix: credentials},
+		{codes: "InvalidAuthorizationHeader MissingAuthorizationHeader InvalidDateHeader MissingDateHeader",
+			kind: cloud.OperatorFault, fix: removed},
+		{codes: "InvalidRequestURL InvalidQueueName QueueNameLengthError", kind: cloud.OperatorFault, fix: address},
+		{codes: "InvalidArgument MalformedXML InvalidQueryString", kind: cloud.Permanent},
 	}
 }
