@@ -182,7 +182,7 @@ type Discovery struct {
 
 func ReadDiscovery(environ []string) (Discovery, error) {
 	s, err := readSettings(lookup(environ))
-	return Discovery{s.backupPlanIDs, s.sourceQueue, s.lookbackHours}, err
+	return Discovery{s.handler.BackupPlanIDs, s.sourceQueue, s.handler.LookbackHours}, err
 }
 
 // Settings returns the names of all settings.

@@ -130,31 +130,17 @@ func fitInstance(megabytes int) {
 
 // assemble connects the handler to the services.
 func assemble(s settings, log *slog.Logger) *handler.Handler {
-	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newTransport(s.concurrency, dbsWriteBuffer), fallback: s.fallback}
+	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newTransport(s.handler.Concurrency, dbsWriteBuffer), fallback: s.fallback}
 	mnsHTTP := newTransport(mnsConnections, mnsWriteBuffer)
 	queue := func(name string) *mnsQueue {
 		return &mnsQueue{endpoint: s.mnsEndpoint, name: name, http: mnsHTTP, fallback: s.fallback}
 	}
 	ports := handler.Ports{
 		Tasks: dbs, Lists: dbs, States: dbs, Check: dbs,
-		Results: queue(s.resultQueue), DeadLetters: queue(s.deadLetterQueue),
+		Results: queue(s.handler.Targets.ResultQueue), DeadLetters: queue(s.handler.Targets.DeadLetterQueue),
 	}
 	if s.sourceQueue != "" {
 		ports.Source = queue(s.sourceQueue)
 	}
-	return handler.New(handler.Config{
-		Source:               s.source,
-		DataFormat:           s.dataFormat,
-		ResultEncoding:       s.resultEncoding,
-		Concurrency:          s.concurrency,
-		MaxRequestsPerSecond: s.maxRequestsPerSecond,
-		BackupPlanIDs:        s.backupPlanIDs,
-		LookbackHours:        s.lookbackHours,
-		Targets: handler.Targets{
-			DBSEndpoint:     s.dbsEndpoint.String(),
-			MNSEndpoint:     s.mnsEndpoint.String(),
-			ResultQueue:     s.resultQueue,
-			DeadLetterQueue: s.deadLetterQueue,
-		},
-	}, ports, log)
+	return handler.New(s.handler, ports, log)
 }

@@ -11,36 +11,22 @@ import (
 	"strings"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler"
 	"increment-backup-download/handler/discovery"
 )
 
 // settings are read once, from the environment, and never change.
 type settings struct {
-	source               events.Source
-	resultQueue          string
-	deadLetterQueue      string
-	mnsEndpoint          *url.URL
-	dbsEndpoint          *url.URL
-	dataFormat           string
-	concurrency          int
-	maxRequestsPerSecond int
-	resultEncoding       events.Encoding
-	backupPlanIDs        []string
-	sourceQueue          string
-	lookbackHours        int
-	logLevel             slog.Level
-	memoryMB             int        // of the instance; 0 if unknown
-	fallback             credential // of the environment; nil if it has none
-	names                []string   // of all settings, with repeats
+	handler                  handler.Config
+	mnsEndpoint, dbsEndpoint *url.URL
+	sourceQueue              string // empty if there is none
+	logLevel                 slog.Level
+	memoryMB                 int        // of the instance; 0 if unknown
+	fallback                 credential // of the environment; nil if it has none
+	names                    []string   // of all settings, with repeats
 }
 
-// Bounds and defaults of the settings.
-const (
-	defaultConcurrency = 16
-	maxConcurrency     = 256
-	maxRate            = 10_000 // a second: as many as the largest batch of the trigger has events
-	maxQueueName       = 120
-)
+const maxQueueName = 120
 
 // isQueueName reports whether a name may be one of MNS: it starts with a letter or a
 // digit, and has at most 120 letters, digits and hyphens. See
@@ -58,46 +44,42 @@ func isQueueName(name string) bool {
 // wrong, a line each.
 func readSettings(getenv func(string) string) (settings, error) {
 	r := settingsReader{environment: getenv}
+	source := events.Source{
+		Region: getenv("FC_REGION"), AccountID: getenv("FC_ACCOUNT_ID"), FunctionName: getenv("FC_FUNCTION_NAME"),
+	}
 	s := settings{
-		source: events.Source{
-			Region:       getenv("FC_REGION"),
-			AccountID:    getenv("FC_ACCOUNT_ID"),
-			FunctionName: getenv("FC_FUNCTION_NAME"),
+		handler: handler.Config{
+			Source:               source,
+			DataFormat:           r.oneOf("BACKUP_SET_DATA_FORMAT", "", events.DataFormats()...),
+			ResultEncoding:       events.Encoding(r.oneOf("RESULT_ENCODING", "raw", "raw", "base64")),
+			Concurrency:          r.number("CONCURRENCY", 16, 1, 256),
+			MaxRequestsPerSecond: r.number("MAX_REQUESTS_PER_SECOND", 0, 0, 10_000), // the events of the trigger's largest batch
+			BackupPlanIDs:        r.backupPlanIDs("BACKUP_PLAN_IDS"),
+			LookbackHours:        r.number("LOOKBACK_HOURS", discovery.DefaultLookbackHours, 1, events.MaxLookbackHours),
 		},
-		resultQueue:          r.queue("RESULT_QUEUE", "the MNS queue that takes the results"),
-		deadLetterQueue:      r.queue("DEAD_LETTER_QUEUE", "the MNS queue that takes messages that can never succeed"),
-		dataFormat:           r.oneOf("BACKUP_SET_DATA_FORMAT", "", events.DataFormats()),
-		concurrency:          r.number("CONCURRENCY", defaultConcurrency, 1, maxConcurrency),
-		maxRequestsPerSecond: r.number("MAX_REQUESTS_PER_SECOND", 0, 0, maxRate),
-		resultEncoding: events.Encoding(r.oneOf("RESULT_ENCODING", string(events.EncodingRaw),
-			[]string{string(events.EncodingRaw), string(events.EncodingBase64)})),
-		backupPlanIDs: r.backupPlanIDs("BACKUP_PLAN_IDS"),
-		lookbackHours: r.number("LOOKBACK_HOURS", discovery.DefaultLookbackHours, 1, events.MaxLookbackHours),
+		mnsEndpoint: r.endpoint("MNS_ENDPOINT", mnsHost(source.AccountID, source.Region), "FC_ACCOUNT_ID and FC_REGION", true),
+		dbsEndpoint: r.endpoint("DBS_ENDPOINT", dbsHost(source.Region), "FC_REGION", false),
 		fallback: newCredential(getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"), getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
 			getenv("ALIBABA_CLOUD_SECURITY_TOKEN")),
 	}
-	if s.resultQueue != "" && s.resultQueue == s.deadLetterQueue {
-		r.wrong("DEAD_LETTER_QUEUE is %q, the same as RESULT_QUEUE: name two different queues", s.deadLetterQueue)
+	results := r.queue("RESULT_QUEUE", "the MNS queue that takes the results")
+	deadLetters := r.queue("DEAD_LETTER_QUEUE", "the MNS queue that takes messages that can never succeed")
+	if results != "" && results == deadLetters {
+		r.wrong("DEAD_LETTER_QUEUE is %q, the same as RESULT_QUEUE: name two different queues", deadLetters)
 	}
 	// Discovery by hand needs the queue too, unless it is a dry run.
 	if r.getenv("SOURCE_QUEUE") != "" || getenv("BACKUP_PLAN_IDS") != "" {
 		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes the backup sets of BACKUP_PLAN_IDS")
 	}
-	if q := s.sourceQueue; q != "" && (q == s.resultQueue || q == s.deadLetterQueue) {
+	if q := s.sourceQueue; q != "" && (q == results || q == deadLetters) {
 		r.wrong("SOURCE_QUEUE is %q, the same as RESULT_QUEUE or DEAD_LETTER_QUEUE: results would come back as events", q)
 	}
-
-	mnsDefault, dbsDefault := "", ""
-	if s.source.AccountID != "" && s.source.Region != "" {
-		mnsDefault = fmt.Sprintf("https://%s.mns.%s.aliyuncs.com", s.source.AccountID, s.source.Region)
+	s.handler.Targets = handler.Targets{
+		DBSEndpoint: s.dbsEndpoint.String(), MNSEndpoint: s.mnsEndpoint.String(),
+		ResultQueue: results, DeadLetterQueue: deadLetters,
 	}
-	if s.source.Region != "" {
-		dbsDefault = "https://" + dbsHost(s.source.Region)
-	}
-	s.mnsEndpoint = r.endpoint("MNS_ENDPOINT", mnsDefault, "FC_ACCOUNT_ID and FC_REGION", true)
-	s.dbsEndpoint = r.endpoint("DBS_ENDPOINT", dbsDefault, "FC_REGION", false)
 
-	level := r.oneOf("LOG_LEVEL", "info", []string{"debug", "info", "warn", "error"})
+	level := r.oneOf("LOG_LEVEL", "info", "debug", "info", "warn", "error")
 	// The four values are levels of slog; a wrong one is already reported.
 	_ = s.logLevel.UnmarshalText([]byte(level))
 	// Function Compute sets the size; without it the Go default, no limit, stays.
@@ -151,12 +133,22 @@ func resemble(a, b string) bool {
 	return len(a) <= 2 && len(b) <= 2
 }
 
-// dbsHost returns the endpoint of DBS in a region. Some regions share one: see the
+// mnsHost returns the endpoint of MNS for an account in a region, or "" if that is unknown.
+func mnsHost(account, region string) string {
+	if account == "" || region == "" {
+		return ""
+	}
+	return account + ".mns." + region + ".aliyuncs.com"
+}
+
+// dbsHost returns the endpoint of DBS in a region, or "" if that is unknown. Some regions share one: see the
 // endpoint map of the official SDKs, such as dbs-20190306/src/client.ts of
 // aliyun/alibabacloud-typescript-sdk. They have cn-zhangjiakou among those, other
 // tables do not: unverified, and what DBS_ENDPOINT is for.
 func dbsHost(region string) string {
 	switch region {
+	case "":
+		return ""
 	case "cn-hangzhou", "cn-beijing", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "cn-hongkong", "us-west-1", "us-east-1",
 		"cn-hangzhou-finance", "cn-shanghai-finance-1", "cn-shenzhen-finance-1":
 		return "dbs-api.cn-hangzhou.aliyuncs.com"
@@ -234,7 +226,7 @@ func (r *settingsReader) number(name string, unset, low, high int) int {
 	return n
 }
 
-func (r *settingsReader) oneOf(name, unset string, values []string) string {
+func (r *settingsReader) oneOf(name, unset string, values ...string) string {
 	value := r.getenv(name)
 	if value == "" {
 		return unset
@@ -245,15 +237,16 @@ func (r *settingsReader) oneOf(name, unset string, values []string) string {
 	return value
 }
 
-// endpoint reads a URL, which may have a path only if the service can be under one.
-func (r *settingsReader) endpoint(name, unset, needs string, path bool) *url.URL {
+// endpoint reads a URL, which may have a path only if the service can be under one. Its
+// default is https:// and a host, unless that is empty.
+func (r *settingsReader) endpoint(name, host, needs string, path bool) *url.URL {
 	value := r.getenv(name)
-	if value == "" {
-		value = unset
-	}
-	if value == "" {
+	switch {
+	case value == "" && host == "":
 		r.wrong("%s is not set, and its default needs %s, which Function Compute sets", name, needs)
-		return nil
+		return &url.URL{}
+	case value == "":
+		value = "https://" + host
 	}
 	endpoint, err := url.Parse(value)
 	switch {
@@ -269,7 +262,7 @@ func (r *settingsReader) endpoint(name, unset, needs string, path bool) *url.URL
 		endpoint.Path = strings.TrimRight(endpoint.Path, "/")
 		return endpoint
 	}
-	return nil
+	return &url.URL{}
 }
 
 // redacted hides the part of a URL that may hold a password.
