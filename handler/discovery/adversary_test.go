@@ -97,12 +97,11 @@ func (a *adversary) DownloadTasks(_ context.Context, _ string, pageNum int) (pag
 		a.change()
 	}
 	time.Sleep(time.Duration(1+a.random.IntN(30)) * time.Millisecond)
-	tasks := slices.Clone(a.tasks)
+	page.Date = now()
+	page.Tasks, page.Totals = pageOf(a.tasks, pageNum, a.base == 1)
 	if a.order == "oldest" {
-		slices.Reverse(tasks)
+		page.Tasks = lastPageOf(a.tasks, pageNum, a.base == 1)
 	}
-	page.Date = time.Now().Truncate(time.Second)
-	page.Tasks, page.Totals = pageOf(tasks, pageNum, a.base == 1)
 	return page, nil
 }
 

@@ -52,6 +52,7 @@ type fakeDBSPlan struct {
 // fakeLists is DBS with its lists: a task that is created is listed from then on.
 type fakeLists struct {
 	countsFromOne bool // pages; else from 0
+	oldestFirst   bool // tasks, which plans have with the newest first
 	// before, if set, runs before each list call, and may refuse it; cut may shorten
 	// or change what the call answers.
 	before func(ctx context.Context, call listCall) error
@@ -90,17 +91,23 @@ func (f *fakeLists) BackupSets(ctx context.Context, query discovery.BackupSetQue
 		page.sets, page.totals = pageOf(selected, query.PageNum, f.countsFromOne)
 		return page
 	})
-	return discovery.BackupSetPage{Totals: page.totals, Sets: page.sets}, err
+	return discovery.BackupSetPage{Totals: page.totals, Date: now(), Sets: page.sets}, err
 }
 
 func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (discovery.DownloadTaskPage, error) {
 	call := listCall{operation: listTasks, plan: plan, pageNum: pageNum}
 	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
 		page.tasks, page.totals = pageOf(plan.tasks, pageNum, f.countsFromOne)
+		if f.oldestFirst {
+			page.tasks = lastPageOf(plan.tasks, pageNum, f.countsFromOne)
+		}
 		return page
 	})
-	return discovery.DownloadTaskPage{Totals: page.totals, Tasks: page.tasks}, err
+	return discovery.DownloadTaskPage{Totals: page.totals, Date: now(), Tasks: page.tasks}, err
 }
+
+// now is the Date of an answer.
+func now() time.Time { return time.Now().Truncate(time.Second) }
 
 func (f *fakeLists) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error) {
 	call := listCall{operation: listPlans, plan: region, pageNum: pageNum}
@@ -108,7 +115,7 @@ func (f *fakeLists) BackupPlans(ctx context.Context, region string, pageNum int)
 		page.plans, page.totals = pageOf(f.listed, pageNum, f.countsFromOne)
 		return page
 	})
-	return discovery.BackupPlanPage{Totals: page.totals, Plans: page.plans}, err
+	return discovery.BackupPlanPage{Totals: page.totals, Date: now(), Plans: page.plans}, err
 }
 
 func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSPlan) fakePage) (fakePage, error) {
@@ -147,6 +154,17 @@ func pageOf[T any](all []T, pageNum int, fromOne bool) ([]T, discovery.Totals) {
 	}
 	from := min(pageNum*discovery.ListPageSize, len(all))
 	return slices.Clone(all[from:min(from+discovery.ListPageSize, len(all))]), totals
+}
+
+// lastPageOf returns a page of the rows in the opposite order.
+func lastPageOf[T any](all []T, pageNum int, fromOne bool) []T {
+	if fromOne {
+		pageNum = max(pageNum, 1) - 1
+	}
+	to := max(len(all)-pageNum*discovery.ListPageSize, 0)
+	rows := slices.Clone(all[max(to-discovery.ListPageSize, 0):to])
+	slices.Reverse(rows)
+	return rows
 }
 
 // CreateTask behaves as DBS does: one token, one task, for ever.

@@ -26,6 +26,8 @@ type scene struct {
 	Plans         [][]string // for each plan the kinds of its sets
 	FullTasks     int        // of each plan, besides those of its sets
 	CountsFromOne bool
+	OldestFirst   bool
+	Times         bool // full tasks have them, so that the list of tasks is in order
 	Concurrency   int
 	FaultyRuns    int
 	Lists         []string // what happens to list calls in faulty runs, in turn
@@ -50,6 +52,8 @@ func drawScene(rt *rapid.T) scene {
 		}), 1, 3).Draw(rt, "plans"),
 		FullTasks:     rapid.SampledFrom([]int{0, 1, 99, 101, 250}).Draw(rt, "full tasks"),
 		CountsFromOne: rapid.Bool().Draw(rt, "counts from one"),
+		OldestFirst:   rapid.Bool().Draw(rt, "oldest first"),
+		Times:         rapid.Bool().Draw(rt, "times"),
 		Concurrency:   rapid.SampledFrom([]int{1, 2, 16}).Draw(rt, "concurrency"),
 		FaultyRuns:    rapid.IntRange(0, 4).Draw(rt, "faulty runs"),
 		Lists:         outcomes("lists", "ok", "ok", "ok", "fail", "cut", "hang", "throttle", "forbid", "unknown", "no list"),
@@ -93,14 +97,14 @@ func newStage(s scene) *stage {
 		st.plans = append(st.plans, fmt.Sprintf("dbsplan%d", i))
 	}
 	st.deployment = deploy(st.configure)
-	st.dbs.countsFromOne = s.CountsFromOne
+	st.dbs.countsFromOne, st.dbs.oldestFirst = s.CountsFromOne, s.OldestFirst
 	for i, kinds := range s.Plans {
 		plan := st.plan(st.plans[i])
 		for n, kind := range kinds {
 			st.put(plan, i, n, kind)
 		}
 		for n := range s.FullTasks {
-			plan.tasks = append(plan.tasks, fullTask(n))
+			plan.tasks = append(plan.tasks, st.fullTask(n, time.Duration(n+31)*time.Minute))
 		}
 	}
 	st.dbs.before, st.dbs.cut = st.beforeList, st.cut
@@ -168,9 +172,13 @@ func (st *stage) put(plan *fakeDBSPlan, job, n int, kind string) {
 // isRefused reports whether DBS refuses for good to download a set.
 func isRefused(setID string) bool { return strings.HasPrefix(setID, "refused-") }
 
-func fullTask(n int) discovery.DownloadTask {
-	return discovery.DownloadTask{ID: fmt.Sprintf("full-%d", n), BackupSetID: "full", BackupSetCode: "full",
+func (st *stage) fullTask(n int, ago time.Duration) discovery.DownloadTask {
+	task := discovery.DownloadTask{ID: fmt.Sprintf("full-%d", n), BackupSetID: "full", BackupSetCode: "full",
 		JobType: "cbs_backup_sub_full", Status: "finish"}
+	if st.Times {
+		task.CreateTime = time.Now().Add(-ago)
+	}
+	return task
 }
 
 func (st *stage) outcome() string {
@@ -234,7 +242,7 @@ func (st *stage) cut(call listCall, page *fakePage) {
 		}
 	case "add task":
 		st.added++
-		plan.tasks = slices.Insert(plan.tasks, 0, fullTask(1000+st.added))
+		plan.tasks = slices.Insert(plan.tasks, 0, st.fullTask(1000+st.added, 0))
 	case "delete task":
 		i := slices.IndexFunc(plan.tasks, func(task discovery.DownloadTask) bool { return task.JobType == "cbs_backup_sub_full" })
 		if i >= 0 {
