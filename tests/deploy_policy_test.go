@@ -47,6 +47,9 @@ var needed = map[grant]struct{ payload, kind, says string }{
 	{"dbs:DescribeBackupSetDownloadTaskList", "*"}: {
 		discover, "DiscoveryError", "dbs:DescribeBackupSetDownloadTaskList",
 	},
+	{"dbs:DescribeBackupPlanList", "*"}: {
+		discover, "DiscoveryError", "dbs:DescribeBackupPlanList",
+	},
 	mns("SendMessage", harness.SourceQueue+"/messages"): {
 		discover, "DiscoveryError", "mns:SendMessage and mns:BatchSendMessage on queue " + harness.SourceQueue,
 	},
@@ -125,9 +128,17 @@ func under(t *testing.T, policy *standin.Policy, payload string) error {
 	cloud.DBS.AddPlan(harness.PlanID)
 	cloud.DBS.AddSet(harness.PlanID, dbs.Set{JobID: "1hv5g9wk4001", Name: "mysql-bin.000054", Status: dbs.Completed,
 		Start: time.Now().Add(-time.Hour), End: time.Now()})
-	startInstance(t, cloud, harness.Discovery())
+	startInstance(t, cloud, discoveringAll())
 	_, err = cloud.Invoke(t.Context(), []byte(payload))
 	return err
+}
+
+// discoveringAll returns the settings of a function that discovers every plan, which
+// needs each permission.
+func discoveringAll() map[string]string {
+	settings := harness.Discovery()
+	settings["BACKUP_PLAN_IDS"] = "all"
+	return settings
 }
 
 func TestPolicy_EveryPermissionIsNeeded(t *testing.T) {
@@ -182,7 +193,7 @@ func TestCheck_NamesWhatIsMissing(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(cloud.Close)
 		cloud.DBS.AddPlan(harness.PlanID)
-		startInstance(t, cloud, harness.Discovery())
+		startInstance(t, cloud, discoveringAll())
 		answer, err := cloud.Invoke(t.Context(), []byte(`{"Check":{}}`))
 		require.NoError(t, err)
 		var report struct {
