@@ -36,6 +36,7 @@ func everyLine(t *testing.T) []logLine {
 	var output strings.Builder
 	for _, scene := range []func(*testing.T) string{
 		logOfEvents, logOfOldEvents, logOfManyEvents, logOfDiscovery, logOfFailedDiscovery, logOfFullQueue, logOfChecks, logOfNoPlan,
+		logOfFollow, logOfFollowNoMore,
 	} {
 		output.WriteString(scene(t))
 	}
@@ -149,6 +150,8 @@ func logOfDiscovery(t *testing.T) string {
 	listSet(cloud, "mysql-bin.000051", dbs.Completed, 2*time.Hour)
 	listSet(cloud, "mysql-bin.000051", dbs.Completed, 3*time.Hour)
 	listSet(cloud, "", dbs.Completed, time.Hour)
+	listSet(cloud, "mysql-bin.000050", dbs.Completed, 3*time.Hour)
+	listTask(cloud, "mysql-bin.000050", "running", 2*time.Hour)
 	for i := range 90 {
 		name := fmt.Sprintf("mysql-bin.%06d", 100+i)
 		listSet(cloud, name, dbs.Completed, 5*time.Hour)
@@ -196,6 +199,44 @@ func logOfChecks(t *testing.T) string {
 func logOfNoPlan(t *testing.T) string {
 	cloud, instance := deploy(t, nil)
 	_, err := cloud.Invoke(t.Context(), []byte(`{"triggerTime":"2026-11-23T09:00:00Z","triggerName":"discovery","payload":"{}"}`))
+	require.NoError(t, err)
+	return logOfStopped(instance)
+}
+
+// followUps returns the bodies of follow-ups of tasks in each state, which DBS lists.
+func followUps(cloud *harness.Cloud) []string {
+	var bodies []string
+	for i, task := range []dbs.ListedTask{
+		{Status: "finish", Created: time.Now().Add(-time.Hour)},
+		{Status: "stop", Created: time.Now().Add(-time.Hour)},
+		{Status: "running", Created: time.Now().Add(-time.Hour)},
+		{Status: "running", Created: time.Now().Add(-8 * 24 * time.Hour)},
+	} {
+		task.JobID, task.SetName = "t4yh0g0g0003", fmt.Sprintf("mysql-bin.%06d", i)
+		bodies = append(bodies, fmt.Sprintf(`{"specversion":"1.0","id":"followed-%d","source":"acs:fc:cn-hangzhou:1234567890123456:functions/`+
+			harness.FunctionName+`","type":"dbs:IncrementBackupSetDownloadTask:FollowUp","subject":%q,"time":%q,`+
+			`"datacontenttype":"application/json","data":{"EventId":"followed-%d","ClientToken":"followed-%d","BackupSetId":%q,`+
+			`"BackupSetName":%q,"BackupSetDownloadTaskId":%q}}`, i, task.SetName, task.Created.UTC().Format(time.RFC3339), i, i,
+			task.JobID, task.SetName, cloud.DBS.AddTask(thePlan, task)))
+	}
+	return bodies
+}
+
+func logOfFollow(t *testing.T) string {
+	cloud, instance, policy := deployDebug(t)
+	s, err := invoke(t, cloud, eventsOf(time.Now(), followUps(cloud)...))
+	require.NoError(t, err)
+	assert.Equal(t, 4, s.Events)
+	policy.Revoke("dbs:DescribeBackupSetDownloadTaskList")
+	_, err = invoke(t, cloud, eventsOf(time.Now(), followUps(cloud)...))
+	require.NoError(t, err)
+	return logOfStopped(instance)
+}
+
+// logOfFollowNoMore is that of an instance whose SOURCE_QUEUE was taken away.
+func logOfFollowNoMore(t *testing.T) string {
+	cloud, instance := deploy(t, nil)
+	_, err := invoke(t, cloud, eventsOf(time.Now(), followUps(cloud)...))
 	require.NoError(t, err)
 	return logOfStopped(instance)
 }
