@@ -1,6 +1,7 @@
 package tests_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -109,4 +110,15 @@ func TestDocs_EveryLinkLeadsSomewhere(t *testing.T) {
 		}
 	}
 	assert.Positive(t, links)
+}
+
+// What it costs to follow a task is the same on both pages; package follow counts it.
+func TestDocs_TheGuideHasTheCountedCostOfFollowing(t *testing.T) {
+	rows := regexp.MustCompile(`(?m)^\| (\d+ \w+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$`).
+		FindAllStringSubmatch(readPage(t, "docs/benchmark.md"), -1)
+	require.NotEmpty(t, rows)
+	guide := readPage(t, "docs/operations.md")
+	for _, row := range rows {
+		assert.Contains(t, guide, fmt.Sprintf("| %s | %s to %s | %s to %s |", row[1], row[2], row[3], row[4], row[5]))
+	}
 }

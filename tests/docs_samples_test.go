@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/tests/harness"
+	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/dbs"
 )
 
@@ -25,9 +26,19 @@ func discoveringPlan() map[string]string {
 func TestDocs_EveryJSONSampleIsTrue(t *testing.T) {
 	count := map[string]int{}
 	for _, page := range pages {
-		for _, sample := range strings.Split(strings.Join(blocks(t, page, "json"), "\n"), "\n") {
+		var samples []string
+		for _, block := range blocks(t, page, "json") {
+			if strings.HasPrefix(block, "{\n") {
+				samples = append(samples, block)
+			} else {
+				samples = append(samples, strings.Split(block, "\n")...)
+			}
+		}
+		for _, sample := range samples {
 			switch {
-			case sample == "":
+			case strings.Contains(sample, `"Statement"`):
+				count["policy"]++
+				policyIsTrue(t, sample)
 			case strings.HasPrefix(sample, `{"Discover"`):
 				count["command"]++
 				commandIsTrue(t, sample)
@@ -40,8 +51,34 @@ func TestDocs_EveryJSONSampleIsTrue(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []string{"command", "result", "event"} {
+	for _, kind := range []string{"command", "result", "event", "policy"} {
 		assert.Positive(t, count[kind], kind)
+	}
+}
+
+// policyIsTrue asserts that a consumer under the policy can do what it has to, and
+// nothing that the function does.
+func policyIsTrue(t *testing.T, sample string) {
+	t.Helper()
+	policy, err := standin.ParsePolicy([]byte(sample))
+	require.NoError(t, err)
+	messages := func(queue string) string {
+		return "acs:mns:" + harness.Region + ":1234567890123456:/queues/" + queue + "/messages"
+	}
+	for _, action := range []string{"ReceiveMessage", "BatchReceiveMessage", "DeleteMessage", "BatchDeleteMessage"} {
+		assert.True(t, policy.Allows("mns:"+action, messages(harness.ResultQueue)), action)
+		assert.False(t, policy.Allows("mns:"+action, messages(harness.SourceQueue)), action)
+	}
+	assert.True(t, policy.Allows("dbs:DescribeBackupSetDownloadTaskList", "*"))
+	example, err := standin.ParsePolicy([]byte(readPage(t, "tests/consumer/policy.json")))
+	require.NoError(t, err)
+	for _, action := range []string{"ReceiveMessage", "DeleteMessage"} {
+		assert.True(t, example.Allows("mns:"+action, messages(harness.ResultQueue)), "the example's policy: "+action)
+	}
+	for _, g := range grants(t) {
+		if g.action != "dbs:DescribeBackupSetDownloadTaskList" {
+			assert.False(t, policy.Allows(g.action, strings.ReplaceAll(g.resource, ":*:", ":1234567890123456:")), g)
+		}
 	}
 }
 
