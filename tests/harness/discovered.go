@@ -62,7 +62,7 @@ func (r *scenarioRun) list(random *rand.Rand) {
 			r.report.Left++
 		default:
 			r.expected = append(r.expected, expectation{
-				id: set.JobID + "/" + set.Name, failed: kind == refused, discovered: true})
+				id: fmt.Sprintf("%s/%s@%d", set.JobID, set.Name, set.Start.UnixMilli()), failed: kind == refused, discovered: true})
 		}
 		switch {
 		case kind == filling:
