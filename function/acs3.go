@@ -2,7 +2,6 @@ package function
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -22,24 +21,15 @@ const acs3Algorithm = "ACS3-HMAC-SHA256"
 // parameters in the query, and the body is empty.
 const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// moment makes one signature different from the next: the gateway refuses a date
-// that is more than 15 minutes off, and a nonce that was used.
-type moment struct{ date, nonce string }
-
-func newMoment() moment {
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails: see crypto/rand
-	return moment{date: time.Now().UTC().Format("2006-01-02T15:04:05Z"), nonce: hex.EncodeToString(random[:])}
-}
-
 // signACS3 returns the headers of POST /?query with the signature of the OpenAPI
-// gateway, version 3. query is in canonical form.
+// gateway, version 3. query is in canonical form. The gateway refuses a date that is
+// more than 15 minutes off, and a nonce that was used.
 //
 // See https://help.aliyun.com/zh/sdk/product-overview/v3-request-structure-and-signature
-func signACS3(host, action, query string, key *credentials.CredentialModel, at moment) http.Header {
+func signACS3(host, action, query string, key *credentials.CredentialModel, now time.Time, nonce string) http.Header {
 	signed := map[string]string{
-		"host": host, "x-acs-action": action, "x-acs-content-sha256": emptyHash, "x-acs-date": at.date,
-		"x-acs-signature-nonce": at.nonce, "x-acs-version": dbsVersion,
+		"host": host, "x-acs-action": action, "x-acs-content-sha256": emptyHash, "x-acs-version": dbsVersion,
+		"x-acs-date": now.UTC().Format(time.RFC3339), "x-acs-signature-nonce": nonce,
 	}
 	if token := strings.TrimSpace(*key.SecurityToken); token != "" {
 		signed["x-acs-accesskey-id"], signed["x-acs-security-token"] = *key.AccessKeyId, token

@@ -44,10 +44,10 @@ func foreign(got answer, message string) *refusal {
 	return &refusal{status: got.status, code: codeNotAnAnswer, message: message, header: got.header, foreign: true}
 }
 
-// A rule says what error codes of a service mean. A code that ends with * is a prefix.
-// The most specific rule counts: the whole code, else the longest prefix.
+// A rule says what the error codes of a service mean that begin with one of a few words.
+// The longest of them counts.
 type rule struct {
-	codes     string // with space between them
+	codes     string // the words, with space between them
 	kind      cloud.Kind
 	throttled bool
 	fix       string // what the operator can do; empty if that is unknown
@@ -70,19 +70,15 @@ func (r rule) fits(status int) bool {
 }
 
 func find(rules []rule, code string) (best rule, found bool) {
-	longest := -1
+	longest := 0
 	for _, r := range rules {
-		for known := range strings.FieldsSeq(r.codes) {
-			if known == code {
-				return r, true
-			}
-			prefix, isPrefix := strings.CutSuffix(known, "*")
-			if isPrefix && strings.HasPrefix(code, prefix) && len(prefix) > longest {
-				best, found, longest = r, true, len(prefix)
+		for word := range strings.FieldsSeq(r.codes) {
+			if strings.HasPrefix(code, word) && len(word) > longest {
+				best, longest = r, len(word)
 			}
 		}
 	}
-	return best, found
+	return best, longest > 0
 }
 
 // A call is one attempt at one operation, as far as its failure is concerned.
@@ -109,7 +105,7 @@ func (c *call) classify(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		failure.Code = codeTimeout
-		failure.Message = c.fill("no answer from {host} within " + waited(time.Since(c.started)))
+		failure.Message = c.fill("no answer from {host} within ") + time.Since(c.started).Round(time.Millisecond).String()
 		return failure
 	case !errors.As(err, &refused):
 		failure.Code, failure.Message = codeNoAnswer, c.credential.redact(err.Error())
@@ -117,22 +113,21 @@ func (c *call) classify(err error) error {
 	}
 
 	failure.HTTPStatusCode, failure.RequestID = refused.status, refused.requestID
-	failure.Code, failure.Message = refused.code, c.credential.redact(refused.message)
-	if failure.Code == "" {
-		failure.Code = codeNone
-	}
+	failure.Code, failure.Message = cmp.Or(refused.code, codeNone), c.credential.redact(refused.message)
 	verdict, found := find(c.rules(), failure.Code)
-	wait, slower := retryAfter(refused.header)
+	// By this header the gateway marks an answer as throttled, whatever its code; 0 is none.
+	// See https://github.com/aliyun/darabonba-openapi/pull/283
+	wait := milliseconds(refused.header.Get("X-Acs-Retry-After"))
 	if !found || refused.foreign || !verdict.fits(refused.status) {
 		verdict = byStatus(refused.status)
-		if slower {
+		if wait > 0 {
 			verdict = rule{throttled: true}
 		}
 		failure.Unrecognized = verdict == rule{} && refused.isRefusal()
 	}
-	failure.Kind, failure.Throttled = verdict.kind, verdict.throttled || slower
+	failure.Kind, failure.Throttled = verdict.kind, verdict.throttled || wait > 0
 	if failure.Throttled {
-		failure.RetryAfter = min(max(wait, timeLeft(refused.header)), maxWait)
+		failure.RetryAfter = min(max(wait, timeLeft(refused.header)), time.Minute) // a hint comes from outside
 	}
 	failure.Fix = c.fill(verdict.fix)
 	if refused.foreign {
@@ -157,25 +152,6 @@ func byStatus(status int) rule {
 func (c *call) fill(text string) string {
 	return strings.NewReplacer("{service}", c.service, "{setting}", c.setting, "{host}", c.host,
 		"{action}", c.action, "{queue}", c.queue).Replace(text)
-}
-
-// waited rounds a time for a person.
-func waited(d time.Duration) string {
-	if d < time.Second {
-		return d.Round(time.Millisecond).String()
-	}
-	return d.Round(100 * time.Millisecond).String()
-}
-
-// maxWait bounds the wait that an answer may ask for.
-const maxWait = time.Minute
-
-// retryAfter returns the wait, in milliseconds, of the header by which the gateway marks
-// an answer as throttled, whatever its code, and reports whether there is one; 0 is none.
-// See https://github.com/aliyun/darabonba-openapi/pull/283
-func retryAfter(header http.Header) (wait time.Duration, marked bool) {
-	wait = milliseconds(header.Get("X-Acs-Retry-After"))
-	return wait, wait > 0
 }
 
 // timeLeft returns the wait that a throttled answer asks for: TimeLeft, in

@@ -3,6 +3,7 @@ package function
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"net/http"
 	"net/url"
 	"strings"
@@ -77,7 +78,7 @@ func callDBS[T any](
 		return none, attempt.classify(err)
 	}
 	query := canonicalQuery(parameters)
-	header := signACS3(c.endpoint.Host, operation, query, key, newMoment())
+	header := signACS3(c.endpoint.Host, operation, query, key, time.Now(), rand.Text())
 	got, err := exchange(ctx, c.http, http.MethodPost, c.endpoint.String()+"/?"+query, header, nil, maxDBSAnswer)
 	if err != nil {
 		return none, attempt.classify(err)
@@ -120,8 +121,8 @@ func readDBS(got answer, reply any, head *envelope) (complete bool, err error) {
 	if !got.ok() {
 		return false, &head.refused
 	}
-	if status, ok := head.HTTPStatusCode.count(); ok && status >= 300 && status <= 599 {
-		head.refused.status = status
+	if status := head.HTTPStatusCode.number(); status >= 300 && status <= 599 {
+		head.refused.status = int(status)
 	}
 	return complete, nil
 }
@@ -162,24 +163,24 @@ func dbsRules() []rule {
 		removed     = "check any proxy between the function and {host}: it removes a part of the request"
 	)
 	return []rule{
-		{codes: "Throttling* Rejected.Throttling*", throttled: true},
-		{codes: "ServiceUnavailable* InternalError*"},
-		{codes: "SignatureNonceUsed*"}, // the next attempt has another
-		{codes: "InvalidTimeStamp*", kind: cloud.OperatorFault, fix: clock},
-		{codes: "InvalidAccessKeyId* MissingAccessKeyId* SignatureDoesNotMatch* IncompleteSignature* " +
-			"InvalidSecurityToken* MissingSecurityToken* InvalidCredentials*", kind: cloud.OperatorFault, fix: credentials},
+		{codes: "Throttling Rejected.Throttling", throttled: true},
+		{codes: "ServiceUnavailable InternalError"},
+		{codes: "SignatureNonceUsed"}, // the next attempt has another
+		{codes: "InvalidTimeStamp", kind: cloud.OperatorFault, fix: clock},
+		{codes: "InvalidAccessKeyId MissingAccessKeyId SignatureDoesNotMatch IncompleteSignature " +
+			"InvalidSecurityToken MissingSecurityToken InvalidCredentials", kind: cloud.OperatorFault, fix: credentials},
 
-		// Risk control, arrears and an account that is not verified are forbidden too.
+		// Risk control and an account that is not verified are Forbidden.Something too.
 		// With a 404 the code is about one thing that does not exist.
-		{codes: "Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound},
-		{codes: "Forbidden Forbidden.RAM* Request.Forbidden*", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
-		{codes: "NoPermission* AccessDenied*", kind: cloud.OperatorFault, fix: denied},
+		{codes: "Forbidden.", kind: cloud.OperatorFault, not: http.StatusNotFound},
+		{codes: "Forbidden Forbidden.RAM Request.Forbidden", kind: cloud.OperatorFault, not: http.StatusNotFound, fix: denied},
+		{codes: "NoPermission AccessDenied", kind: cloud.OperatorFault, fix: denied},
 
-		{codes: "InvalidApi.NotFound* InvalidAction* InvalidProduct.NotFound* InvalidProtocol.NeedSsl* InvalidVersion*",
+		{codes: "InvalidApi.NotFound InvalidAction InvalidProduct.NotFound InvalidProtocol.NeedSsl InvalidVersion",
 			kind: cloud.OperatorFault, fix: endpoint},
 		// Every request has these.
-		{codes: "MissingAuthorization* MissingSignature* MissingTimestamp* MissingTimeStamp* MissingVersion* MissingAction* " +
-			"MissingNonce* MissingContent* MissingHeader* MissingDate* MissingHost*", kind: cloud.OperatorFault, fix: removed},
-		{codes: "Param.NotFound* InvalidParameter* Missing* IdempotentParameterMismatch* InvalidJobId*", kind: cloud.Permanent},
+		{codes: "MissingAuthorization MissingSignature MissingTimestamp MissingTimeStamp MissingVersion MissingAction " +
+			"MissingNonce MissingContent MissingHeader MissingDate MissingHost", kind: cloud.OperatorFault, fix: removed},
+		{codes: "Param.NotFound InvalidParameter Missing IdempotentParameterMismatch InvalidJobId", kind: cloud.Permanent},
 	}
 }

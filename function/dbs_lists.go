@@ -46,7 +46,7 @@ func (c *dbsClient) DownloadTasks(
 }
 
 // TaskState makes one call of DescribeBackupSetDownloadTaskList, for one task. Only the
-// row with its ID counts: the parameter may not be all that DBS goes by.
+// row with its ID counts, whatever else DBS lists.
 func (c *dbsClient) TaskState(ctx context.Context, taskID string) (follow.TaskState, error) {
 	own, err := credentialOf(ctx, c.fallback)
 	if err != nil {
@@ -119,8 +119,7 @@ func readRows[Row, T any](got answer, name string, read func(Row) T) ([]T, disco
 	if err != nil {
 		return nil, none, err
 	}
-	pages, hasPages := reply.TotalPages.count()
-	elements, hasElements := reply.TotalElements.count()
+	totals := discovery.Totals{Pages: int(reply.TotalPages.number()), Elements: int(reply.TotalElements.number())}
 	switch {
 	case !reply.succeeded() && reply.refused.code != "":
 		return nil, none, &reply.refused
@@ -128,7 +127,7 @@ func readRows[Row, T any](got answer, name string, read func(Row) T) ([]T, disco
 		return nil, none, notAList("Success is not true")
 	case !complete:
 		return nil, none, notAList("Items has another form")
-	case !hasPages || !hasElements:
+	case totals.Pages < 0 || totals.Elements < 0:
 		return nil, none, notAList("TotalPages or TotalElements is missing or no number")
 	case !reply.Items.found:
 		return nil, none, notAList("Items has no " + name)
@@ -140,7 +139,7 @@ func readRows[Row, T any](got answer, name string, read func(Row) T) ([]T, disco
 		}
 		list[i] = read(*row)
 	}
-	return list, discovery.Totals{Pages: pages, Elements: elements}, nil
+	return list, totals, nil
 }
 
 // items is the member Items of a page: an object that has the array of rows under a
@@ -201,7 +200,7 @@ func (s backupSet) read() discovery.BackupSet {
 		StartTime:      s.StartTime.time(),
 		EndTime:        s.EndTime.time(),
 		ExpiredTime:    s.BackupSetExpiredTime.time(),
-		Size:           s.BackupSize.number(),
+		Size:           max(s.BackupSize.number(), 0),
 		StorageMethod:  string(s.StorageMethod),
 	}
 }
@@ -237,7 +236,7 @@ func (t downloadTask) state() follow.TaskState {
 		Status:       string(t.BackupSetDownloadStatus),
 		ErrMessage:   string(t.ErrMessage),
 		BackupPlanID: string(t.BackupPlanID),
-		DataSize:     t.BackupSetDataSize.number(),
+		DataSize:     max(t.BackupSetDataSize.number(), 0),
 		FinishTime:   t.BackupSetDownloadFinishTime.time(),
 	}
 }

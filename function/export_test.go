@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"net/http"
@@ -27,7 +28,6 @@ type DBS interface {
 	discovery.Lister
 	follow.TaskReader
 	check.DBS
-	BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error)
 }
 
 func NewDBS(endpoint string, connections int, fallback Credential) DBS {
@@ -123,12 +123,12 @@ func readAs[T any](status int, body []byte, read func(answer) (T, error)) (T, er
 
 // SignACS3 signs POST /?query, for a given date and nonce.
 func SignACS3(host, action, query string, key Credential, date, nonce string) http.Header {
-	return signACS3(host, action, query, must(key()), moment{date: date, nonce: nonce})
+	return signACS3(host, action, query, must(key()), must(time.Parse(time.RFC3339, date)), nonce)
 }
 
 // NewHeader signs POST /?query as of now.
 func NewHeader(host, action, query string, key Credential) http.Header {
-	return signACS3(host, action, query, must(key()), newMoment())
+	return signACS3(host, action, query, must(key()), time.Now(), rand.Text())
 }
 
 // CanonicalQuery returns the query of names and values, one after the other.
@@ -138,10 +138,6 @@ func CanonicalQuery(namesAndValues ...string) string {
 		all[namesAndValues[i]] = namesAndValues[i+1]
 	}
 	return canonicalQuery(all)
-}
-
-func SignMNS(method, digest, contentType, date, resource, secret string) string {
-	return mnsSignature(method, digest, contentType, date, resource, secret)
 }
 
 func InvocationOf(ctx context.Context) context.Context {
@@ -181,19 +177,13 @@ type Discovery struct {
 }
 
 func ReadDiscovery(environ []string) (Discovery, error) {
-	s, err := readSettings(lookup(environ))
+	s, err := readSettings(environ)
 	return Discovery{s.handler.BackupPlanIDs, s.sourceQueue, s.handler.LookbackHours}, err
-}
-
-// Settings returns the names of all settings.
-func Settings() []string {
-	s, _ := readSettings(lookup(nil))
-	return s.names
 }
 
 // Assemble makes a handler of an environment, as Run does.
 func Assemble(environ []string, log io.Writer) (*handler.Handler, error) {
-	s, err := readSettings(lookup(environ))
+	s, err := readSettings(environ)
 	if err != nil {
 		return nil, &SettingsError{mistakes: err}
 	}

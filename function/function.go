@@ -1,7 +1,6 @@
 package function
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +21,7 @@ var ErrOutsideFC = errors.New("FC_RUNTIME_API is not set: only Function Compute 
 // batch of 1,000 events is below it; the platform's limit is 32 MB.
 const largePayload = 4 << 20
 
-// Usage says what the executable is, and how it is started and set.
+// Usage describes the executable and its settings.
 const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that finds the
 finished incremental backup sets of DBS backup plans, creates a download task for each of them
 and for each that other producers announce in its queue, and follows each task to its end.
@@ -61,12 +60,9 @@ func (e *SettingsError) Error() string {
 // NAME=value, and which names look like misspelt settings. Variables that Function
 // Compute sets may be missing. Its error is a [*SettingsError].
 func Check(environ []string, stdout io.Writer) error {
-	given := lookup(environ)
-	s, err := readSettings(func(name string) string {
-		return cmp.Or(given(name), map[string]string{"FC_REGION": "cn-hangzhou", "FC_ACCOUNT_ID": "1234567890123456"}[name])
-	})
-	for _, m := range misspellings(environ, s.names) {
-		_, _ = fmt.Fprintf(stdout, "warning: %s is no setting; did you mean %s?\n", m.name, m.nearest)
+	s, err := readSettings(append([]string{"FC_REGION=cn-hangzhou", "FC_ACCOUNT_ID=1234567890123456"}, environ...))
+	for _, warning := range s.misspelt {
+		_, _ = fmt.Fprintln(stdout, "warning: "+warning)
 	}
 	if err != nil {
 		return &SettingsError{mistakes: err}
@@ -80,14 +76,13 @@ func Check(environ []string, stdout io.Writer) error {
 // [ErrOutsideFC] or a [*SettingsError]. It writes its log to stdout, a JSON object a
 // line; wrong settings too, so that a search for errors finds them.
 func Run(environ []string, stdout io.Writer) error {
-	getenv := lookup(environ)
-	if getenv("FC_RUNTIME_API") == "" {
+	s, err := readSettings(environ)
+	if !s.inFC {
 		return ErrOutsideFC
 	}
-	s, err := readSettings(getenv)
 	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.logLevel}))
-	for _, m := range misspellings(environ, s.names) {
-		log.Warn("unknown setting", "name", m.name, "nearest", m.nearest)
+	for _, warning := range s.misspelt {
+		log.Warn("unknown setting", "warning", warning)
 	}
 	if err != nil {
 		wrong := &SettingsError{mistakes: err}

@@ -34,23 +34,16 @@ func (t *text) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 	return from.SkipValue()
 }
 
-// count reads a number that is not negative.
-func (t text) count() (n int, ok bool) {
-	n, err := strconv.Atoi(strings.TrimSpace(string(t)))
-	return n, err == nil && n >= 0
-}
-
-// number reads a whole number, which may be written as a fraction; 0 if it is none.
+// number reads a whole number, which may be written as a fraction; -1 if it is none.
 func (t text) number() int64 {
 	written := strings.TrimSpace(string(t))
-	n, err := strconv.ParseInt(written, 10, 64)
-	if err != nil {
-		if f, err := strconv.ParseFloat(written, 64); err == nil && math.Abs(f) < 1<<53 {
-			return int64(f)
-		}
-		return 0
+	if n, err := strconv.ParseInt(written, 10, 64); err == nil {
+		return n
 	}
-	return n
+	if f, err := strconv.ParseFloat(written, 64); err == nil && math.Abs(f) < 1<<53 {
+		return int64(f)
+	}
+	return -1
 }
 
 // time reads a time in milliseconds since 1970. 0 or less, as some write "never", is the

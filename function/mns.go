@@ -65,12 +65,7 @@ func (q *mnsQueue) Send(ctx context.Context, messages []outbox.Message) []error 
 }
 
 // Size returns how many bytes a body takes in a message.
-func (q *mnsQueue) Size(body string) int {
-	if !isXMLText(body) {
-		return base64.StdEncoding.EncodedLen(len(body))
-	}
-	return len(body)
-}
+func (q *mnsQueue) Size(body string) int { return len(xmlText(body)) }
 
 // TrySend makes one BatchSendMessage request, as Send does and with the permission
 // that Send needs, of a message with a priority that MNS refuses.
@@ -131,16 +126,12 @@ func (q *mnsQueue) Depth(ctx context.Context) (depth int, err error) {
 	err = q.call(ctx, "mns:GetQueueAttributes", func(client *mnsCall) error {
 		got, err := mns.NewMNSQueueManager(client).GetQueueAttributes(q.name)
 		if err == nil && got.QueueName == "" {
-			// Without the counts, zero would look like an empty queue.
-			err = foreign(client.got, "the answer of MNS has no QueueName")
+			return foreign(client.got, "the answer of MNS has no QueueName") // nor counts
 		}
 		depth = int(got.ActiveMessages + got.InactiveMessages)
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
-	return depth, nil
+	return depth, err
 }
 
 // call lets the SDK make one attempt over a client of ours. Its error is
@@ -244,14 +235,15 @@ func signMNS(method, resource string, body []byte, key *credentials.CredentialMo
 	// v1.0.11); other clients send that of the digest itself.
 	digest := base64.StdEncoding.EncodeToString([]byte(hex.EncodeToString(sum[:])))
 	date := now.UTC().Format(http.TimeFormat)
-	signature := mnsSignature(method, digest, contentType, date, "/"+resource, *key.AccessKeySecret)
+	mac := hmac.New(sha1.New, []byte(*key.AccessKeySecret))
+	_, _ = io.WriteString(mac, method+"\n"+digest+"\n"+contentType+"\n"+date+"\nx-mns-version:"+mnsVersion+"\n/"+resource)
 	header := http.Header{
 		"Content-Type":  {contentType},
 		"Content-Md5":   {digest},
 		"Date":          {date},
 		"X-Mns-Version": {mnsVersion},
 		"User-Agent":    {userAgent},
-		"Authorization": {"MNS " + *key.AccessKeyId + ":" + signature},
+		"Authorization": {"MNS " + *key.AccessKeyId + ":" + base64.StdEncoding.EncodeToString(mac.Sum(nil))},
 	}
 	if *key.SecurityToken != "" {
 		header["Security-Token"] = []string{*key.SecurityToken}
@@ -259,27 +251,16 @@ func signMNS(method, resource string, body []byte, key *credentials.CredentialMo
 	return header
 }
 
-func mnsSignature(method, digest, contentType, date, resource, secret string) string {
-	mac := hmac.New(sha1.New, []byte(secret))
-	_, _ = io.WriteString(mac, method+"\n"+digest+"\n"+contentType+"\n"+date+"\nx-mns-version:"+mnsVersion+"\n"+resource)
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
-
 // xmlText returns a body as it goes into a message: as it is, or in base64, which keeps
-// every byte, if XML cannot carry it.
+// every byte, if it has characters that XML cannot carry and the encoder would silently
+// replace. See https://www.w3.org/TR/xml/#charsets
 func xmlText(body string) string {
-	if !isXMLText(body) {
+	if !utf8.ValidString(body) || strings.ContainsFunc(body, func(c rune) bool {
+		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == '\ufffe' || c == '\uffff'
+	}) {
 		return base64.StdEncoding.EncodeToString([]byte(body))
 	}
 	return body
-}
-
-// isXMLText reports whether XML can carry a body. Other characters would silently be
-// replaced by the encoder. See https://www.w3.org/TR/xml/#charsets
-func isXMLText(body string) bool {
-	return utf8.ValidString(body) && !strings.ContainsFunc(body, func(c rune) bool {
-		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == '\ufffe' || c == '\uffff'
-	})
 }
 
 // mnsRules are the error codes of MNS. See https://help.aliyun.com/document_detail/27501.html,
@@ -295,8 +276,8 @@ func mnsRules() []rule {
 		missing     = "create queue {queue}, or correct the setting that names it"
 	)
 	return []rule{
-		{codes: "TooManyRequests* QpsLimitExceeded* Throttling*", throttled: true},
-		{codes: "InternalError* InternalServerError* ServiceUnavailable*"},
+		{codes: "TooManyRequests QpsLimitExceeded Throttling", throttled: true},
+		{codes: "InternalError InternalServerError ServiceUnavailable"},
 		{codes: "InvalidDegist"}, // sic; the body was changed on the way
 		{codes: "TimeExpired", kind: cloud.OperatorFault, fix: clock},
 		{codes: "QueueNotExist", kind: cloud.OperatorFault, fix: missing},

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,29 +23,22 @@ type settings struct {
 	mnsEndpoint, dbsEndpoint *url.URL
 	sourceQueue              string // empty if there is none
 	logLevel                 slog.Level
+	inFC                     bool       // Function Compute started the process
 	memoryMB                 int        // of the instance; 0 if unknown
 	fallback                 credential // of the environment; nil if it has none
-	names                    []string   // of all settings, with repeats
+	misspelt                 []string   // warnings of variables that resemble a setting
 }
 
-const maxQueueName = 120
-
-// isQueueName reports whether a name may be one of MNS: it starts with a letter or a
-// digit, and has at most 120 letters, digits and hyphens. See
-// https://www.alibabacloud.com/help/en/mns/product-overview/limits and
-// https://www.alibabacloud.com/help/en/mns/developer-reference/queue-queue
-//
-// The check keeps a name from changing the request path as well.
-func isQueueName(name string) bool {
-	return name != "" && len(name) <= maxQueueName && name[0] != '-' && !strings.ContainsFunc(name, func(c rune) bool {
-		return c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
-	})
-}
-
-// readSettings reads and checks all settings; its error names everything that is
-// wrong, a line each.
-func readSettings(getenv func(string) string) (settings, error) {
-	r := settingsReader{environment: getenv}
+// readSettings reads and checks all settings, from variables as NAME=value of which the
+// last of a name counts. Its error names everything that is wrong, a line each.
+func readSettings(environ []string) (settings, error) {
+	environment := make(map[string]string, len(environ))
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		environment[name] = value
+	}
+	getenv := func(name string) string { return environment[name] }
+	r := settingsReader{environment: environment}
 	source := events.Source{
 		Region: getenv("FC_REGION"), AccountID: getenv("FC_ACCOUNT_ID"), FunctionName: getenv("FC_FUNCTION_NAME"),
 	}
@@ -59,6 +54,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		},
 		mnsEndpoint: r.endpoint("MNS_ENDPOINT", mnsHost(source.AccountID, source.Region), "FC_ACCOUNT_ID and FC_REGION", true),
 		dbsEndpoint: r.endpoint("DBS_ENDPOINT", dbsHost(source.Region), "FC_REGION", false),
+		inFC:        getenv("FC_RUNTIME_API") != "",
 		fallback: newCredential(getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"), getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
 			getenv("ALIBABA_CLOUD_SECURITY_TOKEN")),
 	}
@@ -67,9 +63,9 @@ func readSettings(getenv func(string) string) (settings, error) {
 	if results != "" && results == deadLetters {
 		r.wrong("DEAD_LETTER_QUEUE is %q, the same as RESULT_QUEUE: name two different queues", deadLetters)
 	}
-	// Discovery by hand needs the queue too, unless it is a dry run.
+	// Follow-ups need the queue too, and discovery by hand.
 	if r.getenv("SOURCE_QUEUE") != "" || getenv("BACKUP_PLAN_IDS") != "" {
-		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes the backup sets of BACKUP_PLAN_IDS")
+		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes announcements and follow-ups")
 	}
 	if q := s.sourceQueue; q != "" && (q == results || q == deadLetters) {
 		r.wrong("SOURCE_QUEUE is %q, the same as RESULT_QUEUE or DEAD_LETTER_QUEUE: results would come back as events", q)
@@ -94,32 +90,8 @@ func readSettings(getenv func(string) string) (settings, error) {
 			r.wrong("DEBUG names %q, which makes the SDK print credentials: remove it", name)
 		}
 	}
-	s.names = r.names
+	s.misspelt = r.misspelt()
 	return s, errors.Join(r.mistakes...)
-}
-
-// lookup returns a getenv over an environment.
-func lookup(environ []string) func(string) string {
-	values := make(map[string]string, len(environ))
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		values[name] = value
-	}
-	return func(name string) string { return values[name] }
-}
-
-// misspelling is a variable that is no setting, and the setting that it resembles.
-type misspelling struct{ name, nearest string }
-
-func misspellings(environ, settings []string) (found []misspelling) {
-	for _, entry := range environ {
-		name, _, _ := strings.Cut(entry, "=")
-		like := slices.IndexFunc(settings, func(setting string) bool { return resemble(strings.ToUpper(name), setting) })
-		if like >= 0 && !slices.Contains(settings, name) {
-			found = append(found, misspelling{name, settings[like]})
-		}
-	}
-	return found
 }
 
 // resemble reports whether two names differ in at most two characters side by side.
@@ -141,10 +113,11 @@ func mnsHost(account, region string) string {
 	return account + ".mns." + region + ".aliyuncs.com"
 }
 
-// dbsHost returns the endpoint of DBS in a region, or "" if that is unknown. Some regions share one: see the
-// endpoint map of the official SDKs, such as dbs-20190306/src/client.ts of
-// aliyun/alibabacloud-typescript-sdk. They have cn-zhangjiakou among those, other
-// tables do not: unverified, and what DBS_ENDPOINT is for.
+// dbsHost returns the endpoint of DBS in a region, or "" if that is unknown. Some
+// regions share one: see the endpoint map of the official SDKs, such as
+// dbs-20190306/src/client.ts of aliyun/alibabacloud-typescript-sdk. They have
+// cn-zhangjiakou among those, other tables do not. That is unverified; DBS_ENDPOINT
+// corrects it.
 func dbsHost(region string) string {
 	switch region {
 	case "":
@@ -158,27 +131,42 @@ func dbsHost(region string) string {
 
 // settingsReader collects every mistake instead of stopping at the first.
 type settingsReader struct {
-	environment func(string) string
-	names       []string // of the settings that were asked for
+	environment map[string]string
+	names       []string // of the settings that were read, with repeats
 	mistakes    []error
 }
 
 func (r *settingsReader) getenv(name string) string {
 	r.names = append(r.names, name)
-	return r.environment(name)
+	return r.environment[name]
+}
+
+// misspelt warns of variables that are no settings but resemble one.
+func (r *settingsReader) misspelt() (warnings []string) {
+	for _, name := range slices.Sorted(maps.Keys(r.environment)) {
+		like := slices.IndexFunc(r.names, func(setting string) bool { return resemble(strings.ToUpper(name), setting) })
+		if like >= 0 && !slices.Contains(r.names, name) {
+			warnings = append(warnings, fmt.Sprintf("%s is no setting; did you mean %s?", name, r.names[like]))
+		}
+	}
+	return warnings
 }
 
 func (r *settingsReader) wrong(format string, args ...any) {
 	r.mistakes = append(r.mistakes, fmt.Errorf(format, args...))
 }
 
+// queue reads the name of a queue: letters, digits and hyphens, which also keep it from
+// changing the path of a request. See
+// https://www.alibabacloud.com/help/en/mns/product-overview/limits and
+// https://www.alibabacloud.com/help/en/mns/developer-reference/queue-queue
 func (r *settingsReader) queue(name, meaning string) string {
 	value := r.getenv(name)
 	switch {
 	case value == "":
 		r.wrong("%s is not set: name %s", name, meaning)
-	case !isQueueName(value):
-		r.wrong("%s is %.300q: a queue name has at most %d letters, digits and hyphens, and does not start with a hyphen", name, value, maxQueueName)
+	case !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,119}$`).MatchString(value):
+		r.wrong("%s is %.300q: a queue name has at most 120 letters, digits and hyphens, and does not start with a hyphen", name, value)
 	default:
 		return value
 	}
@@ -251,7 +239,7 @@ func (r *settingsReader) endpoint(name, host, needs string, path bool) *url.URL 
 	endpoint, err := url.Parse(value)
 	switch {
 	case err != nil || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http":
-		r.wrong("%s is %.300q: give a URL such as https://example.aliyuncs.com", name, redacted(value))
+		r.wrong("%s must be a URL such as https://example.aliyuncs.com", name) // not said: it may have a password
 	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.ForceQuery || endpoint.Fragment != "":
 		r.wrong("%s must be a URL without user, query and fragment", name)
 	case endpoint.Scheme == "http" && !loopback(endpoint.Hostname()) && (name != "MNS_ENDPOINT" || !isPrivateMNS(endpoint.Hostname())):
@@ -265,22 +253,11 @@ func (r *settingsReader) endpoint(name, host, needs string, path bool) *url.URL 
 	return &url.URL{}
 }
 
-// redacted hides the part of a URL that may hold a password.
-func redacted(value string) string {
-	if at := strings.LastIndexByte(value, '@'); at >= 0 {
-		return "***" + value[at:]
-	}
-	return value
-}
-
 // isPrivateMNS reports whether a host is a private endpoint of MNS, which has no TLS:
 // <account>.mns.<region>-internal.aliyuncs.com, or -internal-vpc. See
 // https://www.alibabacloud.com/help/doc-detail/175569.htm
 func isPrivateMNS(host string) bool {
-	account, rest, _ := strings.Cut(strings.ToLower(host), ".mns.")
-	region, isMNS := strings.CutSuffix(rest, ".aliyuncs.com")
-	region, isPrivate := strings.CutSuffix(strings.TrimSuffix(region, "-vpc"), "-internal")
-	return isMNS && isPrivate && account != "" && region != "" && !strings.Contains(account+region, ".")
+	return regexp.MustCompile(`(?i)^[^.]+\.mns\.[^.]+-internal(-vpc)?\.aliyuncs\.com$`).MatchString(host)
 }
 
 func loopback(host string) bool {

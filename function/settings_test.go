@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -129,10 +130,10 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		"http to no account":         {[]string{"MNS_ENDPOINT=http://.mns.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
 		"http to no region":          {[]string{"MNS_ENDPOINT=http://1.mns.-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
 		"http to DBS, internal":      {[]string{"DBS_ENDPOINT=http://1.mns.cn-hangzhou-internal.aliyuncs.com"}, []string{"http:// is for loopback"}},
-		"no scheme":                  {[]string{"DBS_ENDPOINT=dbs-api.cn-hangzhou.aliyuncs.com"}, []string{"give a URL"}},
-		"another scheme":             {[]string{"DBS_ENDPOINT=ftp://x"}, []string{"give a URL"}},
-		"no URL":                     {[]string{"MNS_ENDPOINT=https://%zz"}, []string{"give a URL"}},
-		"no host":                    {[]string{"MNS_ENDPOINT=https://:443"}, []string{"give a URL"}},
+		"no scheme":                  {[]string{"DBS_ENDPOINT=dbs-api.cn-hangzhou.aliyuncs.com"}, []string{"must be a URL such as"}},
+		"another scheme":             {[]string{"DBS_ENDPOINT=ftp://x"}, []string{"must be a URL such as"}},
+		"no URL":                     {[]string{"MNS_ENDPOINT=https://%zz"}, []string{"must be a URL such as"}},
+		"no host":                    {[]string{"MNS_ENDPOINT=https://:443"}, []string{"must be a URL such as"}},
 		"a query":                    {[]string{"MNS_ENDPOINT=https://x?y=z"}, []string{"without user, query and fragment"}},
 		"an empty query":             {[]string{"MNS_ENDPOINT=https://x?"}, []string{"without user, query and fragment"}},
 		"a path for DBS":             {[]string{"DBS_ENDPOINT=https://x/y"}, []string{"without a path"}},
@@ -225,10 +226,13 @@ func TestRun_OutsideFunctionComputeIsAnErrorOfItsOwn(t *testing.T) {
 }
 
 func TestUsage_NamesEverySetting(t *testing.T) {
-	settings := function.Settings()
-	require.Contains(t, settings, "SOURCE_QUEUE")
-	for _, name := range settings {
-		assert.Contains(t, function.Usage, "\n  "+name+" ")
+	// A name is a setting if a misspelt one is taken for it.
+	named := regexp.MustCompile(`(?m)^  ([A-Z_]+) `).FindAllStringSubmatch(function.Usage, -1)
+	assert.Len(t, named, 12)
+	for _, name := range named {
+		var stdout bytes.Buffer
+		require.NoError(t, function.Check(environment(name[1]+"_X=x"), &stdout))
+		assert.Contains(t, stdout.String(), "did you mean "+name[1]+"?")
 	}
 }
 
@@ -270,10 +274,10 @@ func TestSettings_WarnOfANameThatIsNearToOne(t *testing.T) {
 		var stdout bytes.Buffer
 		require.Error(t, function.Run(environment("RESULT_QUEUE=", "RESULT_QUEU=results"), &stdout))
 		warning, _, _ := strings.Cut(stdout.String(), "\n")
-		var line struct{ Level, Msg, Name, Nearest string }
+		var line struct{ Level, Msg, Warning string }
 		require.NoError(t, json.Unmarshal([]byte(warning), &line))
 		line.Level += " " + line.Msg
 		assert.Equal(t, "WARN unknown setting", line.Level)
-		assert.Equal(t, []string{"RESULT_QUEU", "RESULT_QUEUE"}, []string{line.Name, line.Nearest})
+		assert.Equal(t, "RESULT_QUEU is no setting; did you mean RESULT_QUEUE?", line.Warning)
 	})
 }

@@ -41,7 +41,7 @@ type Error struct {
 	Service        string        // DBS or MNS
 	Code           string        // the service's error code, or the adapter's word for a failure without one
 	Message        string        // the service's message, or what happened
-	Fix            string        // what the operator can do about an operator fault; empty if that is unknown
+	Fix            string        // what the operator can do; empty if that is unknown
 	HTTPStatusCode int           // 0 if there was no answer
 	RequestID      string        // the service's RequestId, if it answered with one
 	Throttled      bool          // the service asks to be called less often
