@@ -57,10 +57,10 @@ func (c *dbsClient) TaskState(ctx context.Context, taskID string) (follow.TaskSt
 		"PageNum":                 "0",
 		"PageSize":                "30",
 	}, func(got answer) (state follow.TaskState, err error) {
-		rows, _, err := readRows(got, taskList, func(t downloadTask) downloadTask { return t })
+		rows, _, err := readRows(got, taskList, func(t taskState) taskState { return t })
 		for _, row := range rows {
 			if string(row.BackupSetDownloadTaskID) == taskID {
-				state = row.state()
+				state = row.read()
 				state.ErrMessage = own.redact(state.ErrMessage)
 			}
 		}
@@ -182,76 +182,61 @@ func (i *items[Row]) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 
 // backupSet is a row of DescribeIncrementBackupList.
 type backupSet struct {
-	BackupSetJobID       text `json:"BackupSetJobId"`
-	BackupSetID          text `json:"BackupSetId"`
-	BackupStatus         text
-	StartTime            text
-	EndTime              text
-	BackupSetExpiredTime text
-	BackupSize           text
-	StorageMethod        text
+	BackupSetJobID                                       text `json:"BackupSetJobId"`
+	BackupSetID                                          text `json:"BackupSetId"`
+	BackupStatus, StorageMethod                          text
+	StartTime, EndTime, BackupSetExpiredTime, BackupSize text
 }
 
 func (s backupSet) read() discovery.BackupSet {
 	return discovery.BackupSet{
-		BackupSetJobID: string(s.BackupSetJobID),
-		BackupSetID:    string(s.BackupSetID),
-		BackupStatus:   string(s.BackupStatus),
-		StartTime:      s.StartTime.time(),
-		EndTime:        s.EndTime.time(),
-		ExpiredTime:    s.BackupSetExpiredTime.time(),
-		Size:           max(s.BackupSize.number(), 0),
-		StorageMethod:  string(s.StorageMethod),
+		BackupSetJobID: string(s.BackupSetJobID), BackupSetID: string(s.BackupSetID), BackupStatus: string(s.BackupStatus),
+		StartTime: s.StartTime.time(), EndTime: s.EndTime.time(), ExpiredTime: s.BackupSetExpiredTime.time(),
+		Size: max(s.BackupSize.number(), 0), StorageMethod: string(s.StorageMethod),
 	}
 }
 
 // downloadTask is a row of DescribeBackupSetDownloadTaskList. Its download URLs are
 // signed, and so secrets: they are not read.
 type downloadTask struct {
-	BackupSetDownloadTaskID     text `json:"BackupSetDownloadTaskId"`
-	BackupSetID                 text `json:"BackupSetId"`
-	BackupSetCode               text
-	BackupSetJobType            text
-	BackupSetDownloadStatus     text
-	BackupSetDownloadCreateTime text
-	BackupSetDownloadFinishTime text
-	BackupSetDataSize           text
-	BackupPlanID                text `json:"BackupPlanId"`
-	ErrMessage                  text
+	BackupSetDownloadTaskID                              text `json:"BackupSetDownloadTaskId"`
+	BackupSetID                                          text `json:"BackupSetId"`
+	BackupSetCode, BackupSetJobType                      text
+	BackupSetDownloadStatus, BackupSetDownloadCreateTime text
 }
 
 func (t downloadTask) read() discovery.DownloadTask {
 	return discovery.DownloadTask{
-		ID:            string(t.BackupSetDownloadTaskID),
-		BackupSetID:   string(t.BackupSetID),
-		BackupSetCode: string(t.BackupSetCode),
-		JobType:       string(t.BackupSetJobType),
-		Status:        string(t.BackupSetDownloadStatus),
-		CreateTime:    t.BackupSetDownloadCreateTime.time(),
+		ID: string(t.BackupSetDownloadTaskID), BackupSetID: string(t.BackupSetID), BackupSetCode: string(t.BackupSetCode),
+		JobType: string(t.BackupSetJobType), Status: string(t.BackupSetDownloadStatus),
+		CreateTime: t.BackupSetDownloadCreateTime.time(),
 	}
 }
 
-func (t downloadTask) state() follow.TaskState {
+// taskState is such a row with what only the state of one task has: the message of a
+// failed task may be long.
+type taskState struct {
+	downloadTask
+	BackupPlanID                                               text `json:"BackupPlanId"`
+	ErrMessage, BackupSetDataSize, BackupSetDownloadFinishTime text
+}
+
+func (t taskState) read() follow.TaskState {
 	return follow.TaskState{
-		Status:       string(t.BackupSetDownloadStatus),
-		ErrMessage:   string(t.ErrMessage),
-		BackupPlanID: string(t.BackupPlanID),
-		DataSize:     max(t.BackupSetDataSize.number(), 0),
-		FinishTime:   t.BackupSetDownloadFinishTime.time(),
+		BackupPlanID: string(t.BackupPlanID), Status: string(t.BackupSetDownloadStatus), ErrMessage: string(t.ErrMessage),
+		DataSize: max(t.BackupSetDataSize.number(), 0), FinishTime: t.BackupSetDownloadFinishTime.time(),
 	}
 }
 
 // backupPlan is a row of DescribeBackupPlanList.
 type backupPlan struct {
-	BackupPlanID     text `json:"BackupPlanId"`
-	BackupPlanStatus text
-	EnableBackupLog  text
+	BackupPlanID                      text `json:"BackupPlanId"`
+	BackupPlanStatus, EnableBackupLog text
 }
 
 func (p backupPlan) read() discovery.BackupPlan {
 	return discovery.BackupPlan{
-		ID:          string(p.BackupPlanID),
-		Status:      string(p.BackupPlanStatus),
+		ID: string(p.BackupPlanID), Status: string(p.BackupPlanStatus),
 		Incremental: !strings.EqualFold(string(p.EnableBackupLog), "false"),
 	}
 }

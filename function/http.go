@@ -59,17 +59,20 @@ func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
 // date returns the time of the answer by the service's clock; zero if it does not say.
 func (a answer) date() time.Time {
-	date, err := http.ParseTime(a.header.Get("Date"))
-	if err != nil {
-		return time.Time{}
-	}
+	date, _ := http.ParseTime(a.header.Get("Date"))
 	return date
 }
 
-// exchange sends a request and reads the answer, of at most limit bytes.
+// exchange sends a request and reads the answer, of at most limit bytes. After the end of
+// ctx its error says so: net/http may return the cause of the end, which does not.
 func exchange(
 	ctx context.Context, transport *http.Transport, method, target string, header http.Header, body []byte, limit int64,
-) (answer, error) {
+) (got answer, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(ctx.Err(), err)
+		}
+	}()
 	request, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return answer{}, err
@@ -82,7 +85,7 @@ func exchange(
 	header["X-Idempotency-Key"] = []string{}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return answer{}, inTime(ctx, err)
+		return answer{}, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	var read bytes.Buffer
@@ -92,16 +95,7 @@ func exchange(
 		err = fmt.Errorf("it is larger than %d bytes", limit)
 	}
 	if err != nil {
-		return answer{}, inTime(ctx, fmt.Errorf("reading the answer: %w", err))
+		return answer{}, fmt.Errorf("reading the answer: %w", err)
 	}
 	return answer{status: response.StatusCode, header: response.Header, body: read.Bytes()}, nil
-}
-
-// inTime returns the error of a request as one that ctx has ended, if it has:
-// net/http may return the cause of its end, which says nothing of that.
-func inTime(ctx context.Context, err error) error {
-	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
-		return errors.Join(ended, err)
-	}
-	return err
 }

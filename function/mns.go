@@ -30,11 +30,6 @@ import (
 // See https://help.aliyun.com/document_detail/27485.html
 const mnsVersion = "2015-06-06"
 
-// mnsPriority is the service's default. The SDK always sends the field
-// (MessageSendRequest in message.go of v1.0.11), and the service refuses its zero
-// value: priorities go from 1 to 16. See https://help.aliyun.com/document_detail/35134.html
-const mnsPriority = 8
-
 // The connections to MNS are those of three outboxes: of results, dead letters, and
 // messages to the source queue. A usual batch of results has some 15 KB of XML.
 const (
@@ -53,12 +48,14 @@ type mnsQueue struct {
 
 var _ handler.Queue = (*mnsQueue)(nil)
 
-// Send makes one BatchSendMessage request.
+// Send makes one BatchSendMessage request, with the default priority of MNS: the SDK
+// always sends the field (message.go of v1.0.11), and MNS refuses its zero value. See
+// https://help.aliyun.com/document_detail/35134.html
 func (q *mnsQueue) Send(ctx context.Context, messages []outbox.Message) []error {
 	requests := make([]mns.MessageSendRequest, len(messages))
 	for i, m := range messages {
 		requests[i] = mns.MessageSendRequest{
-			MessageBody: xmlText(m.Body), DelaySeconds: int64(m.Delay / time.Second), Priority: mnsPriority,
+			MessageBody: xmlText(m.Body), DelaySeconds: int64(m.Delay / time.Second), Priority: 8,
 		}
 	}
 	return q.send(ctx, requests)
