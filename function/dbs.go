@@ -21,9 +21,6 @@ import (
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-createincrementbackupsetdownload
 const dbsVersion = "2019-03-06"
 
-// dbsWriteBuffer holds any usual call: it has no body.
-const dbsWriteBuffer = 4 << 10
-
 // dbsClient calls DBS, every operation in the same way. It is safe for
 // concurrent use.
 type dbsClient struct {
@@ -80,10 +77,10 @@ func callDBS[T any](
 	query := canonicalQuery(parameters)
 	header := signACS3(c.endpoint.Host, operation, query, key, time.Now(), rand.Text())
 	got, err := exchange(ctx, c.http, http.MethodPost, c.endpoint.String()+"/?"+query, header, nil, maxDBSAnswer)
-	if err != nil {
-		return none, attempt.classify(err)
+	value := none
+	if err == nil {
+		value, err = read(got)
 	}
-	value, err := read(got)
 	if err != nil {
 		return none, attempt.classify(err)
 	}

@@ -31,12 +31,12 @@ type DBS interface {
 }
 
 func NewDBS(endpoint string, connections int, fallback Credential) DBS {
-	return &dbsClient{endpoint: mustParse(endpoint), http: newTransport(connections, dbsWriteBuffer), fallback: fallback}
+	return &dbsClient{endpoint: mustParse(endpoint), http: newTransport(connections, 4<<10), fallback: fallback}
 }
 
 func NewQueue(endpoint, name string, fallback Credential) handler.Queue {
 	return &mnsQueue{
-		endpoint: mustParse(endpoint), name: name, http: newTransport(mnsConnections, mnsWriteBuffer), fallback: fallback,
+		endpoint: mustParse(endpoint), name: name, http: newTransport(12, 64<<10), fallback: fallback,
 	}
 }
 

@@ -17,10 +17,6 @@ import (
 // ErrOutsideFC says that the process was not started by Function Compute.
 var ErrOutsideFC = errors.New("FC_RUNTIME_API is not set: only Function Compute can start this function")
 
-// largePayload is the size from which a payload counts in an instance of 128 MB. A
-// batch of 1,000 events is below it; the platform's limit is 32 MB.
-const largePayload = 4 << 20
-
 // Usage describes the executable and its settings.
 const Usage = `increment-backup-download: an Alibaba Cloud Function Compute function that finds the
 finished incremental backup sets of DBS backup plans, creates a download task for each of them
@@ -92,9 +88,9 @@ func Run(environ []string, stdout io.Writer) error {
 	fitInstance(s.memoryMB)
 	h := assemble(s, log)
 	fc.Start(func(ctx context.Context, payload []byte) (any, error) {
-		if len(payload) > largePayload {
-			// The payload is most of the heap, and by default garbage may grow to as
-			// much again.
+		if len(payload) > 4<<20 { // more than a batch of 1,000 events has
+			// The payload, of up to 32 MB, is most of the heap, and by default garbage may
+			// grow to as much again.
 			defer debug.SetGCPercent(debug.SetGCPercent(25))
 		}
 		invocation, requestID := invocationOf(ctx)
@@ -103,30 +99,28 @@ func Run(environ []string, stdout io.Writer) error {
 	return errors.New("the Function Compute runtime returned")
 }
 
-// oneCPU is the memory, in megabytes, up to which an instance has at most one CPU:
-// Function Compute wants a gigabyte or more with each. See cpu and memorySize in
-// https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-createfunctioninput
-const oneCPU = 1024
-
 // fitInstance makes the Go runtime keep within an instance of the given size. A
-// tenth of the memory is left for what the runtime does not count. With one CPU or
-// less, more than one running thread only takes time from the quota for idle
-// garbage collection workers and for handing goroutines over. Without a size, both
-// stay as they are.
+// tenth of the memory is left for what the runtime does not count. An instance has one
+// CPU or less up to a gigabyte: then a second running thread only takes time from the
+// quota, for idle garbage collection workers and for handing goroutines over. Without a
+// size, both stay as they are. See cpu and memorySize in
+// https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-createfunctioninput
 func fitInstance(megabytes int) {
 	if megabytes <= 0 {
 		return
 	}
 	debug.SetMemoryLimit(int64(megabytes) << 20 / 10 * 9)
-	if megabytes <= oneCPU {
+	if megabytes <= 1024 {
 		runtime.GOMAXPROCS(1)
 	}
 }
 
 // assemble connects the handler to the services.
 func assemble(s settings, log *slog.Logger) *handler.Handler {
-	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newTransport(s.handler.Concurrency, dbsWriteBuffer), fallback: s.fallback}
-	mnsHTTP := newTransport(mnsConnections, mnsWriteBuffer)
+	// A call of DBS has no body, a usual batch of results some 15 KB. Each of three outboxes
+	// sends four batches at once.
+	dbs := &dbsClient{endpoint: s.dbsEndpoint, http: newTransport(s.handler.Concurrency, 4<<10), fallback: s.fallback}
+	mnsHTTP := newTransport(3*4, 64<<10)
 	queue := func(name string) *mnsQueue {
 		return &mnsQueue{endpoint: s.mnsEndpoint, name: name, http: mnsHTTP, fallback: s.fallback}
 	}

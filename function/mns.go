@@ -30,13 +30,6 @@ import (
 // See https://help.aliyun.com/document_detail/27485.html
 const mnsVersion = "2015-06-06"
 
-// The connections to MNS are those of three outboxes: of results, dead letters, and
-// messages to the source queue. A usual batch of results has some 15 KB of XML.
-const (
-	mnsConnections = 12
-	mnsWriteBuffer = 64 << 10
-)
-
 // mnsQueue is one queue of MNS, used through the MNS SDK. It is safe for concurrent
 // use.
 type mnsQueue struct {
