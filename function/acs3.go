@@ -31,17 +31,16 @@ func signACS3(host, action, query string, key *credentials.CredentialModel, now 
 		"host": host, "x-acs-action": action, "x-acs-content-sha256": emptyHash, "x-acs-version": dbsVersion,
 		"x-acs-date": now.UTC().Format(time.RFC3339), "x-acs-signature-nonce": nonce,
 	}
-	if token := strings.TrimSpace(*key.SecurityToken); token != "" {
-		signed["x-acs-accesskey-id"], signed["x-acs-security-token"] = *key.AccessKeyId, token
+	if *key.SecurityToken != "" {
+		signed["x-acs-accesskey-id"], signed["x-acs-security-token"] = *key.AccessKeyId, *key.SecurityToken
 	}
 	header := http.Header{"Accept": {"application/json"}, "User-Agent": {userAgent}}
 	names := slices.Sorted(maps.Keys(signed))
 	canonical := append(make([]byte, 0, 2048), "POST\n/\n"+query+"\n"...)
 	for _, name := range names {
 		canonical = append(canonical, name+":"+strings.TrimSpace(signed[name])+"\n"...)
-		header.Set(name, signed[name])
+		header.Set(name, signed[name]) // net/http trims it too, and leaves Host out
 	}
-	header.Del("Host") // net/http sends it
 	canonical = append(canonical, "\n"+strings.Join(names, ";")+"\n"+emptyHash...)
 
 	digest := sha256.Sum256(canonical)

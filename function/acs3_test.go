@@ -121,6 +121,16 @@ func accepted(t *rapid.T, query, address string, header http.Header) {
 	}
 }
 
+// Space around a token is not sent, so it is not signed.
+func TestSignACS3_TrimsWhatIsSent(t *testing.T) {
+	sign := func(token string) string {
+		key := function.NewCredential("id", "secret", token)
+		return function.SignACS3("h", "a", "", key, "2026-11-23T09:00:00Z", "n").Get("Authorization")
+	}
+	assert.Equal(t, sign("token"), sign(" token\t"))
+	assert.NotEqual(t, sign("token"), sign("other"))
+}
+
 func TestCanonicalQuery_IsSortedAndDecodesToItsValues(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := rapid.String().Draw(t, "a"), rapid.String().Draw(t, "b")
