@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/aliyun/credentials-go/credentials"
+	"github.com/aliyun/credentials-go/credentials/providers"
 	"github.com/aliyun/fc-runtime-go-sdk/fccontext"
 
 	"increment-backup-download/handler/cloud"
@@ -25,15 +26,15 @@ func newCredential(id, secret, token string) credential {
 	if id == "" || secret == "" {
 		return nil
 	}
-	config := new(credentials.Config).SetType("access_key").SetAccessKeyId(id).SetAccessKeySecret(secret)
-	if token != "" {
-		config.SetType("sts").SetSecurityToken(token)
+	// Not by NewCredential, which links the providers of every type. Build fails only if
+	// a part is missing.
+	if token == "" {
+		provider, _ := providers.NewStaticAKCredentialsProviderBuilder().WithAccessKeyId(id).WithAccessKeySecret(secret).Build()
+		return credentials.FromCredentialsProvider("access_key", provider).GetCredential
 	}
-	given, err := credentials.NewCredential(config)
-	if err != nil {
-		return nil // only if a part is missing
-	}
-	return given.GetCredential
+	provider, _ := providers.NewStaticSTSCredentialsProviderBuilder().
+		WithAccessKeyId(id).WithAccessKeySecret(secret).WithSecurityToken(token).Build()
+	return credentials.FromCredentialsProvider("sts", provider).GetCredential
 }
 
 type credentialInContext struct{}
