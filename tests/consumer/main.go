@@ -173,8 +173,8 @@ func (c *consumer) handle(ctx context.Context, body string) error {
 			return fmt.Errorf("task %s of %s: %w", r.Data.TaskID, r.Data.BackupSetName, err)
 		}
 	case "TaskFailed", "TaskStopped", "TaskUnfinished": // nothing to fetch: raise an alarm here
-		c.say("%s: %s of plan %s, task %q: %s %s", kind, r.Data.BackupSetName, r.Data.BackupPlanID, r.Data.TaskID,
-			r.Data.ErrCode, r.Data.ErrMessage)
+		c.say("%s: event %s, plan %q, set %q, task %q: %s %s", kind, r.ID, r.Data.BackupPlanID, r.Data.BackupSetName,
+			r.Data.TaskID, r.Data.ErrCode, r.Data.ErrMessage)
 	case "TaskCreated": // its end is a result of its own
 	default:
 		return fmt.Errorf("its type %q is unknown", r.Type)

@@ -172,8 +172,8 @@ func TestConsumer_FetchesEachFinishedTaskOnce(t *testing.T) {
 	}, c.files(t))
 	assert.Empty(t, c.mns.Messages(queueName))
 	assert.Equal(t, 2, c.dbs.FileCalls())
-	assert.Equal(t, 1, strings.Count(output, "TaskFailed: mysql-bin.000056 of plan "+planID), output)
-	assert.Equal(t, 1, strings.Count(output, "TaskStopped: mysql-bin.000057"), output)
+	assert.Equal(t, 1, strings.Count(output, `TaskFailed: event 3, plan "`+planID+`", set "mysql-bin.000056"`), output)
+	assert.Equal(t, 1, strings.Count(output, "TaskStopped: event 4, "), output)
 
 	// After a restart, a repeat finds the file.
 	c.publish(t, "event of mysql-bin.000054", "TaskFinished", "mysql-bin.000054", first)
