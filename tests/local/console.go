@@ -27,17 +27,16 @@ func (p *pipe) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// silence is how long a console prints nothing without saying what it waits for.
-const silence = 1500 * time.Millisecond
-
 // console prints lines for a person, and says what takes so long. It is safe for
 // concurrent use.
 type console struct {
-	mu    sync.Mutex
-	out   io.Writer
-	last  time.Time     // of the last line
-	state func() string // what takes its time; nil: nothing
-	since time.Time     // of the state
+	mu  sync.Mutex
+	out io.Writer
+	// silence is how long it prints nothing before it says what it waits for.
+	silence time.Duration
+	last    time.Time     // of the last line
+	state   func() string // what takes its time; nil: nothing
+	since   time.Time     // of the state
 }
 
 func (c *console) Write(p []byte) (int, error) {
@@ -74,10 +73,10 @@ func (c *console) watch(ctx context.Context) {
 			return
 		}
 		c.mu.Lock()
-		state, since, due := c.state, c.since, time.Since(c.last) >= silence
+		state, since, due := c.state, c.since, time.Since(c.last) >= c.silence
 		c.mu.Unlock()
 		if state != nil && due {
-			c.say("  ... %.0f s: %s", time.Since(since).Seconds(), state())
+			c.say("  ... %.0f s: %s", time.Since(since).Seconds(), shorten(state(), 85))
 		}
 	}
 }

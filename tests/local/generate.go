@@ -121,8 +121,8 @@ func (l *local) summary(r harness.Report) {
 		l.say("%s = %d for failed events + %d repeats", count(r.DeadLetters, "dead letter"), r.Failed, r.DeadLetters-r.Failed)
 	}
 	if l.faults > 0 {
-		l.say("  Results outnumber events because delivery is at least once: a batch that failed, or whose process was")
-		l.say("  killed, is delivered again whole. A consumer drops repeats by (source, id, type).")
+		l.say("  Results outnumber events because delivery is at least once: a batch that failed, or whose")
+		l.say("  process was killed, is delivered again whole. A consumer drops repeats by (source, id, type).")
 	}
 	if l.discover {
 		l.say("  A set is announced again, too, for as long as DBS lists no task of it.")
@@ -161,7 +161,7 @@ func (l *local) attempts(cloud *harness.Cloud) error {
 		count(len(events), "event"), once, len(events)-once)
 	t := l.table("event id", "backup set", "outcome", "task or reason", "calls")
 	for _, r := range events[:min(len(events), 5)] {
-		t.AppendRow(table.Row{r.EventID, r.BackupSetName, r.Outcome, r.reason(), r.Attempts})
+		t.AppendRow(table.Row{brief(r.EventID), r.BackupSetName, r.Outcome, r.reason(), r.Attempts})
 	}
 	t.Render()
 	return nil

@@ -49,14 +49,21 @@ func (l *local) goOn(ctx context.Context, cloud *harness.Cloud, timer bool) erro
 	l.say("  MNS                 %s", a.MNS)
 	l.say("  MNS for its Go SDK  %s", a.MNSForGoSDK)
 	l.say("  DBS                 %s", a.DBS)
-	l.say("with the credentials of an assumed role:")
+	l.say("They accept the credentials of an assumed role:")
 	l.say("  AccessKeyId         %s", a.AccessKeyID)
 	l.say("  AccessKeySecret     %s", a.AccessKeySecret)
 	l.say("  SecurityToken       %s", a.SecurityToken)
-	l.say("or, for clients that know no security token, with the key pair of a user:")
+	l.say("and, for clients that know no security token, the key pair of a user:")
 	l.say("  AccessKeyId         %s", a.KeyPair.AccessKeyID)
 	l.say("  AccessKeySecret     %s", a.KeyPair.AccessKeySecret)
 	l.say("What you send to queue %s is delivered to the function.", harness.SourceQueue)
+	l.say("A task finishes %.0f s after it was created. To follow one, ask DBS for", l.taskTime.Seconds())
+	l.say("  DescribeBackupSetDownloadTaskList with BackupSetDownloadTaskId")
+	l.say("until its BackupSetDownloadStatus is finish; then the answer has links to its file.")
+	l.say("The consumer fetches the files of the tasks that the function reports as finished:")
+	l.say("  export ALIBABA_CLOUD_ACCESS_KEY_ID=%s", a.KeyPair.AccessKeyID)
+	l.say("  export ALIBABA_CLOUD_ACCESS_KEY_SECRET=%s", a.KeyPair.AccessKeySecret)
+	l.say("  go run ./tests/consumer -mns %s \\\n      -dbs %s -dir downloads", a.MNSForGoSDK, a.DBS)
 
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
@@ -109,8 +116,11 @@ func (l *local) keepDelivering(ctx context.Context, cloud *harness.Cloud) error 
 			return err
 		}
 		for _, r := range a.rows(cloud, len(cloud.MNS.Messages(harness.DeadLetterQueue)) > dead) {
+			if r.Outcome == "" {
+				continue // a follow-up that asks again later
+			}
 			r.Element = 0
-			l.event(r, "%-15s  %s  %s  event %s", r.Outcome, r.BackupSetName, r.reason(), r.EventID)
+			l.event(r, "%-15s  %s  %s  event %s", r.Outcome, r.BackupSetName, r.reason(), brief(r.EventID))
 		}
 		return nil
 	}

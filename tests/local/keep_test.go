@@ -74,7 +74,7 @@ func TestLocal_KeepsServingOtherClients(t *testing.T) {
 		AccessKeyId: access.KeyPair.AccessKeyID, AccessKeySecret: access.KeyPair.AccessKeySecret})
 	require.NoError(t, sdk.NewMNSQueueManager(client).CreateSimpleQueue("mine"), "more than the function's role may")
 	_, err := sdk.NewMNSQueue(access.SourceQueue, client).SendMessage(sdk.MessageSendRequest{
-		MessageBody: harness.ListItem("t4yh0g0g0001", "mysql-bin.000070"), Priority: 8})
+		MessageBody: harness.ListItem("a-job-of-mine", "mysql-bin.000070"), Priority: 8})
 	require.NoError(t, err)
 	// The timer announces the finished sets of the plan meanwhile.
 	for _, name := range []string{"mysql-bin.000070", "mysql-bin.000048", "mysql-bin.000049"} {

@@ -24,15 +24,23 @@ type local struct {
 	notes *console
 	// timerInterval is how often the timer of -keep fires.
 	timerInterval time.Duration
+	// taskTime is how long a download task takes.
+	taskTime time.Duration
 
 	mu sync.Mutex // guards what event prints as JSON
 }
 
 func newLocal(opts options, stdin io.Reader, stdout, stderr io.Writer) *local {
-	l := &local{options: opts, stdin: stdin, stdout: stdout, stderr: stderr, notes: &console{out: stdout},
-		timerInterval: 10 * time.Second}
+	l := &local{options: opts, stdin: stdin, stdout: stdout, stderr: stderr, notes: &console{out: stdout, silence: 1500 * time.Millisecond},
+		timerInterval: 10 * time.Second, taskTime: time.Second}
+	if opts.keep {
+		l.taskTime = 3 * time.Second
+	}
 	if opts.json {
 		l.notes.out = stderr
+	}
+	if !isTerminal(l.notes.out) {
+		l.notes.silence = 15 * time.Second
 	}
 	return l
 }
@@ -77,6 +85,8 @@ func (l *local) run(ctx context.Context) (ok bool, err error) {
 	settings := harness.Discovery()
 	if l.events == 0 {
 		fillPlan(cloud.DBS)
+		fillOtherPlan(cloud.DBS)
+		letTasksEnd(cloud, l.taskTime)
 	} else if !l.discover {
 		settings = nil
 	}
@@ -124,9 +134,9 @@ func (l *local) orInterrupted(ctx context.Context, err error) error {
 func (l *local) start(
 	ctx context.Context, cloud *harness.Cloud, settings map[string]string,
 ) (instance *harness.Instance, end func(), err error) {
-	l.notes.say("Building the function (up to a minute the first time) ...")
+	l.notes.say("Building the function ...")
 	done := l.notes.during(func() string {
-		return "still building; Go compiles all dependencies the first time, and remembers them"
+		return "still building: the first time, Go compiles every dependency, which takes minutes"
 	})
 	defer done()
 	folder, err := os.MkdirTemp("", "increment-backup-download-")

@@ -16,7 +16,7 @@ const usage = `Run the function on this machine, without a cloud account.
 Without flags, a timer event lets the function discover the backup sets of a plan in
 a stand-in of DBS; then eight sample events are delivered through the stand-ins of
 MNS and Function Compute. Tables show what became of each set and event. The first
-run takes up to a minute, since it builds everything; later ones take seconds.
+run compiles every dependency, which takes some minutes; later ones take seconds.
 
 Usage:
   go run ./tests/local [flags]
@@ -50,8 +50,10 @@ Flags:
 
 What -keep serves accepts any client of MNS queues, with the token or the key pair that
 it prints, and these operations of DBS: CreateIncrementBackupSetDownload,
-DescribeIncrementBackupList, DescribeBackupSetDownloadTaskList, signed the V3 way
-(ACS3-HMAC-SHA256) or the older RPC way (HMAC-SHA1). It knows no MNS topics and
+DescribeIncrementBackupList, DescribeBackupSetDownloadTaskList and
+DescribeBackupPlanList, signed the V3 way (ACS3-HMAC-SHA256) or the older RPC way
+(HMAC-SHA1). A task finishes three seconds after it was created, its link serves a file, and
+delays of messages pass 60 times as fast. It knows no MNS topics and
 subscriptions, no V4 signature of MNS, no HTTPS, and no other operation of DBS.
 
 Exit status: 0 if every event ended as it should, also if the reader of the output has

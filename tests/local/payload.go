@@ -73,7 +73,8 @@ type entry struct {
 // was typed by hand or discovered.
 func (a answer) rows(cloud *harness.Cloud, deadLettered bool) []row {
 	outcomes := map[string]string{"created": outcomeCreated, "failed": outcomeFailed, "ignored": outcomeIgnored,
-		"alreadyDone": outcomeRepeated}
+		"alreadyDone": outcomeRepeated, "finished": outcomeFinished, "stopped": outcomeStopped,
+		"unfinished": outcomeUnfinished}
 	if deadLettered {
 		outcomes["failed"] = outcomeDead
 	}
@@ -118,10 +119,12 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 	for _, plan := range a.Plans {
 		announced += plan.Announced
 	}
-	waiting := len(cloud.MNS.Messages(harness.SourceQueue))
+	if announced > 0 && string(a.DryRun) != "true" {
+		l.say("Delivering %s from queue %s ...", count(announced, "announcement"), harness.SourceQueue)
+	}
+	waiting := len(cloud.MNS.Messages(harness.SourceQueue)) // announcements, or tasks to follow
 	if waiting > 0 {
-		l.say("Delivering %s from queue %s ...", count(waiting, "announcement"), harness.SourceQueue)
-		if _, _, err := cloud.Trigger(100).Drain(ctx); err != nil {
+		if _, _, err := cloud.Trigger(100).DrainDelayed(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -133,9 +136,13 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 		if err != nil {
 			return false, err
 		}
-		doc.Events = append(doc.Events, slices.SortedFunc(maps.Values(found), func(a, b row) int {
-			return strings.Compare(a.EventID, b.EventID)
-		})...)
+		if a.Plans == nil {
+			follow(doc.Events, found)
+		} else {
+			doc.Events = slices.SortedFunc(maps.Values(found), func(a, b row) int {
+				return strings.Compare(a.EventID, b.EventID)
+			})
+		}
 	}
 	if err := l.show(cloud, doc); err != nil {
 		return false, err
@@ -156,6 +163,17 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 		l.say("Verdict: the function answered.")
 	}
 	return doc.OK, nil
+}
+
+// follow puts the ends of tasks into the rows of an answer.
+func follow(shown []row, found map[string]row) {
+	for i := range shown {
+		for _, r := range found {
+			if shown[i].Outcome == outcomeCreated && r.TaskID == shown[i].TaskID {
+				shown[i].Outcome = r.Outcome
+			}
+		}
+	}
 }
 
 func indent(text []byte) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -10,9 +11,47 @@ import (
 	"increment-backup-download/tests/standin/dbs"
 )
 
-// planJob is the BackupSetJobId of the sets of the plan. The samples have another,
-// which no plan of the stand-in knows.
+// planJob is the BackupSetJobId of the sets of the plan.
 const planJob = "t4yh0g0g0002"
+
+// otherPlan is a plan that is not discovered: other producers announce its sets, which
+// have otherJob. Those are the samples, and the sets of -break.
+const (
+	otherPlan = "dbsqdss5tmh0002"
+	otherJob  = "t4yh0g0g0001"
+)
+
+// stoppedSet is the sample whose first task stops.
+const stoppedSet = "mysql-bin.000056"
+
+// fillOtherPlan adds the other plan to DBS.
+func fillOtherPlan(service *dbs.Service) {
+	now := time.Now()
+	for n := 1; n <= 58; n++ {
+		if n > brokenEvents && n < 54 {
+			continue
+		}
+		end := now.Add(time.Duration(n-59) * time.Hour)
+		service.AddSet(otherPlan, dbs.Set{JobID: otherJob, Name: fmt.Sprintf("mysql-bin.%06d", n), Size: 1 << 30,
+			Start: end.Add(-time.Hour), End: end, Expires: now.Add(30 * 24 * time.Hour)})
+	}
+	service.UpdateSet(otherJob, "mysql-bin.000058", func(set *dbs.Set) { set.Status, set.End = dbs.Filling, time.Time{} })
+}
+
+// letTasksEnd lets each task that the function makes end after a while, and the delays
+// in the queues pass fast, so that the end is seen.
+func letTasksEnd(cloud *harness.Cloud, after time.Duration) {
+	cloud.MNS.DelayFactor = 60
+	cloud.DBS.TaskTime = after
+	first := "" // task of stoppedSet; the stand-in asks under its lock
+	cloud.DBS.TaskEnd = func(task dbs.ListedTask) (status, message string) {
+		if task.SetName == stoppedSet && (first == "" || first == task.ID) {
+			first = task.ID
+			return "stop", "The backup set cannot be read."
+		}
+		return "finish", ""
+	}
+}
 
 // fillingSet is the set of the plan that is finished later.
 const fillingSet = "mysql-bin.000052"
@@ -75,7 +114,7 @@ func (l *local) discoverPlan(ctx context.Context, cloud *harness.Cloud) (shown [
 	if err != nil {
 		return nil, false, err
 	}
-	if _, _, err := cloud.Trigger(100).Drain(ctx); err != nil {
+	if _, _, err := cloud.Trigger(100).DrainDelayed(ctx); err != nil {
 		return nil, false, err
 	}
 	found, err := rows(cloud)
@@ -91,7 +130,7 @@ func (l *local) discoverPlan(ctx context.Context, cloud *harness.Cloud) (shown [
 			wanted++
 			end := found[planJob+"/"+sample.name]
 			r.Outcome, r.TaskID = end.Outcome, end.reason()
-			ok = ok && end.Outcome == outcomeCreated
+			ok = ok && end.Outcome == outcomeFinished
 		}
 		ok = ok && state.state == sample.want
 		shown = append(shown, r)

@@ -18,14 +18,14 @@ var sampleFiles embed.FS
 
 // samples are the events of a run without flags, and what must become of each.
 var samples = []struct{ file, about, want string }{
-	{"1-list-item.json", "list item", outcomeCreated},
-	{"2-request-parameters.json", "request parameters", outcomeCreated},
-	{"3-base64.txt", "list item in base64", outcomeCreated},
-	{"4-cloudevent.json", "CloudEvent", outcomeCreated},
+	{"1-list-item.json", "list item", outcomeFinished},
+	{"2-request-parameters.json", "request parameters", outcomeFinished},
+	{"3-base64.txt", "list item in base64", outcomeStopped},
+	{"4-cloudevent.json", "CloudEvent", outcomeFinished},
 	{"5-cloudevent-again.json", "the same, sent again", outcomeRepeated},
 	{"6-unfinished.json", "still FILLING", outcomeIgnored},
 	{"7-not-an-event.txt", "not a backup event", outcomeDead},
-	{"8-unknown-backup-set.json", "unknown to DBS", outcomeDead},
+	{"8-unknown-to-dbs.json", "unknown to DBS", outcomeDead},
 }
 
 // samples lets a timer discover the sets of the plan, and delivers the sample events.
@@ -81,7 +81,7 @@ func (l *local) deliverSamples(ctx context.Context, cloud *harness.Cloud) (shown
 		}
 		names[i] = event.BackupSetID
 	}
-	if _, _, err := cloud.Trigger(100).Drain(ctx); err != nil {
+	if _, _, err := cloud.Trigger(100).DrainDelayed(ctx); err != nil {
 		return nil, false, err
 	}
 	found, err := rows(cloud)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
@@ -12,13 +13,30 @@ import (
 
 // Outcomes of an event, as the tables and the JSON document write them.
 const (
-	outcomeCreated  = "task created"
-	outcomeRepeated = "same task again"
-	outcomeIgnored  = "ignored"
-	outcomeDead     = "dead-lettered"
-	outcomeFailed   = "failed"
-	outcomeLost     = "LOST"
+	outcomeCreated    = "task created"
+	outcomeFinished   = "task finished"
+	outcomeStopped    = "task stopped"
+	outcomeUnfinished = "unfinished" // after a week
+	outcomeRepeated   = "repeated"
+	outcomeIgnored    = "ignored"
+	outcomeDead       = "dead-lettered"
+	outcomeFailed     = "failed"
+	outcomeLost       = "LOST"
 )
+
+// ended are the outcomes of tasks, by the type of the result that says so.
+var ended = map[string]string{
+	"dbs:IncrementBackupSetDownload:TaskFinished":   outcomeFinished,
+	"dbs:IncrementBackupSetDownload:TaskStopped":    outcomeStopped,
+	"dbs:IncrementBackupSetDownload:TaskUnfinished": outcomeUnfinished,
+}
+
+// eventKey is an event ID without the StartTime that ends the ID of an announcement,
+// after an @.
+func eventKey(id string) string {
+	key, _, _ := strings.Cut(id, "@")
+	return key
+}
 
 // row is what became of one event.
 type row struct {
@@ -47,7 +65,16 @@ type document struct {
 	DeadLetters []string          `json:"deadLetters,omitempty"`
 }
 
-// rows reads what became of the events from the result queue, by event ID.
+// brief shortens an ID for a table.
+func brief(id string) string {
+	if len(id) <= 20 {
+		return id
+	}
+	return id[:8] + "…" + id[len(id)-8:]
+}
+
+// rows reads what became of the events from the result queue, by event key. The end
+// of a task follows its creation in the queue.
 func rows(cloud *harness.Cloud) (map[string]row, error) {
 	results, err := cloud.Results()
 	if err != nil {
@@ -58,6 +85,8 @@ func rows(cloud *harness.Cloud) (map[string]row, error) {
 	for _, r := range results {
 		outcome, calls := outcomeCreated, 0
 		switch {
+		case r.IsEnd():
+			outcome = ended[r.Type]
 		case r.Data.TaskID != "":
 		case dead:
 			outcome = outcomeDead
@@ -67,7 +96,7 @@ func rows(cloud *harness.Cloud) (map[string]row, error) {
 		if r.Data.ClientToken != "" {
 			_, calls = cloud.DBS.Calls(r.Data.ClientToken)
 		}
-		found[r.ID] = row{EventID: r.ID, BackupSetName: r.Data.BackupSetName, Outcome: outcome,
+		found[eventKey(r.ID)] = row{EventID: r.ID, BackupSetName: r.Data.BackupSetName, Outcome: outcome,
 			TaskID: r.Data.TaskID, ErrCode: r.Data.ErrCode, Attempts: calls}
 	}
 	return found, nil
@@ -92,7 +121,7 @@ func (l *local) show(cloud *harness.Cloud, doc document) error {
 			if r.Element > 0 {
 				element = r.Element
 			}
-			t.AppendRow(table.Row{element, r.EventID, r.About, r.BackupSetName, r.Outcome, r.reason()})
+			t.AppendRow(table.Row{element, brief(r.EventID), r.About, r.BackupSetName, r.Outcome, r.reason()})
 		}
 		t.SuppressEmptyColumns()
 		t.Render()
