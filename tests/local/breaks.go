@@ -1,28 +1,36 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"increment-backup-download/tests/harness"
 	"increment-backup-download/tests/standin"
+	"increment-backup-download/tests/standin/fcruntime"
 	"increment-backup-download/tests/standin/mns"
 	"increment-backup-download/tests/standin/trigger"
 )
 
 // breakage is something that an operator has to repair.
 type breakage struct {
+	name             string
 	broken, repaired string // what was done to it
 	breaks, repairs  func(*harness.Cloud)
 	guide            string // text that finds the row of docs/operations.md to read
 }
+
+// The breakages that are no fault of a service.
+const (
+	poison  = "poison"
+	stopped = "stopped"
+)
 
 // breakages are what -break can break, by name.
 func breakages() map[string]*breakage {
@@ -79,13 +87,20 @@ func breakages() map[string]*breakage {
 			repairs:  noFault,
 			guide:    "`Timeout`",
 		},
-		"poison": {
+		poison: {
 			broken:   "one of the messages is no backup event, and never will be",
 			repaired: "the message was corrected and sent to " + harness.SourceQueue + " again",
 			guide:    "`TaskFailed` with `Event.",
 		},
+		stopped: {
+			broken: "DBS stops the download task of " + stoppedSet,
+			guide:  "`task stopped`",
+		},
 	}
 	all["dbs-permission"].breaks, all["dbs-permission"].repairs = revoke("dbs:CreateIncrementBackupSetDownload")
+	for name, b := range all {
+		b.name = name
+	}
 	all["mns-permission"].breaks, all["mns-permission"].repairs = revoke("mns:SendMessage", "mns:BatchSendMessage")
 	return all
 }
@@ -96,148 +111,229 @@ const brokenEvents = 20
 // repairAfter is how many deliveries fail before the repair.
 const repairAfter = 2
 
-// breakOne breaks one thing, delivers events, repairs it, and shows the recovery.
+// breakOne breaks one thing and shows, in this order, what the operator sees, the row
+// of the guide, the repair, and the recovery.
 func (l *local) breakOne(ctx context.Context, cloud *harness.Cloud, instance *harness.Instance) (bool, error) {
 	b := breakages()[l.breaks]
+	row, err := guideRow(b.guide)
+	if err != nil {
+		return false, err
+	}
 	l.say("\nBROKEN: %s.", b.broken)
-	poisoned := b.breaks == nil
+	if b.name == stopped {
+		return l.breakTask(ctx, cloud, instance, row)
+	}
 	for i := range brokenEvents {
-		body := harness.ListItem("t4yh0g0g0001", fmt.Sprintf("mysql-bin.%06d", i+1))
-		if poisoned && i == 0 {
+		body := harness.ListItem(otherJob, fmt.Sprintf("mysql-bin.%06d", i+1))
+		if b.name == poison && i == 0 {
 			body = "copy of mysql-bin.000001 is ready"
 		}
 		if _, err := cloud.MNS.Put(harness.SourceQueue, body); err != nil {
 			return false, err
 		}
 	}
-	if !poisoned {
+	if b.breaks != nil {
 		b.breaks(cloud)
 	}
-	l.say("%d backup events are in queue %s.\n", brokenEvents, harness.SourceQueue)
-	t, done := l.deliverBroken(cloud, instance, b)
+	l.say("%d backup events are in queue %s.", brokenEvents, harness.SourceQueue)
+	t, done := l.deliverBroken(cloud, instance, b, row)
 	defer done()
 	_, failed, err := t.Drain(ctx)
 	if err != nil {
 		return false, err
 	}
-	if poisoned {
+	if b.name == poison {
 		if err := l.cure(ctx, cloud, t, b); err != nil {
 			return false, err
 		}
 	}
-	ok := l.recovered(cloud, poisoned, failed)
-	row, err := guideRow(b.guide)
-	if err != nil {
-		return false, err
-	}
-	l.say("\nThe guide, docs/operations.md, has this row for it:\n  %s", row)
-	return ok, nil
+	return l.recovered(cloud, b.name == poison, failed), nil
 }
 
 // deliverBroken returns the trigger that delivers the events, shows what the operator
-// sees of each delivery, and repairs what is broken.
+// sees of the first delivery, and repairs what is broken.
 func (l *local) deliverBroken(
-	cloud *harness.Cloud, instance *harness.Instance, b *breakage,
+	cloud *harness.Cloud, instance *harness.Instance, b *breakage, row string,
 ) (t *trigger.Trigger, done func()) {
-	var mu sync.Mutex
-	state := "" // guarded by mu
-	says := func(text string) {
-		mu.Lock()
-		defer mu.Unlock()
-		state = text
-	}
-	done = l.notes.during(func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return state
-	})
+	var state atomic.Value
+	state.Store("")
+	done = l.notes.during(func() string { text, _ := state.Load().(string); return text })
 	t = cloud.Trigger(100)
 	t.FirstWait = time.Second
-	seen := 0 // bytes of the log
+	made := 0
 	t.Deliver = func(ctx context.Context, payload []byte) error {
-		says("the function works on the batch, and tries again what fails until its time is up")
+		state.Store("the function works on the batch, and tries again what fails until its time is up")
+		made++
 		answer, err := cloud.Invoke(ctx, payload)
-		if answer.Error != nil || err == nil {
-			within, cancel := context.WithTimeout(ctx, 5*time.Second)
-			defer cancel()
-			log, waitErr := instance.LogOf(within, answer)
-			if waitErr != nil {
-				return waitErr
-			}
-			l.sees(answer.Payload, err, log[seen:])
-			seen = len(log)
+		if answer.Error == nil && err != nil {
+			return err
 		}
+		if made > 1 {
+			l.say("  Delivery %d %s.", made, verdict(err))
+			return err
+		}
+		if seen := l.sees(ctx, instance, answer, err); seen != nil {
+			return seen
+		}
+		l.say("%s", row)
 		return err
 	}
 	t.Delivered = func(d trigger.Delivery) {
 		if d.Err == nil {
 			return
 		}
-		l.say("  Nothing is lost: the %s stay in the queue, and come again in %.0f s.\n",
-			count(len(d.Messages), "message"), d.Wait.Seconds())
-		says("the trigger waits before it delivers the batch again")
+		if d.Attempt == 1 {
+			l.say("\nWHAT HAPPENS MEANWHILE\n  Nothing is lost: the %s stay in queue %s and come again,\n"+
+				"  first after %.0f s, then after twice as long each time.",
+				count(len(d.Messages), "message"), harness.SourceQueue, d.Wait.Seconds())
+		}
+		state.Store("the trigger waits before it delivers the batch again")
 		if d.Attempt == repairAfter {
 			b.repairs(cloud)
-			l.say("REPAIRED: %s.\n", b.repaired)
+			l.say("\nREPAIRED: %s.\n\nWHAT HAPPENS THEN", b.repaired)
 		}
 	}
 	return t, done
 }
 
-// sees prints what the operator sees of one invocation.
-func (l *local) sees(answer []byte, err error, log string) {
+func verdict(err error) string {
 	if err != nil {
-		l.say("The invocation failed:\n  %v", err)
-	} else {
-		l.say("The invocation succeeded:\n  %s", shorten(string(answer), 160))
+		return "fails in the same way"
 	}
-	type line struct{ Level, Msg string }
-	first, more := []string{}, map[string]int{}
-	of := map[string]string{}
-	lines := bufio.NewScanner(strings.NewReader(log))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var read line
-		if json.Unmarshal(lines.Bytes(), &read) != nil || read.Level != "ERROR" && read.Level != "WARN" {
+	return "succeeds"
+}
+
+// sees prints what the operator sees of one invocation: the error, and each kind of
+// line of ERROR and WARN in the log.
+func (l *local) sees(ctx context.Context, instance *harness.Instance, answer fcruntime.Answer, err error) error {
+	within, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	log, waitErr := instance.LogOf(within, answer)
+	if waitErr != nil {
+		return waitErr
+	}
+	l.say("\nWHAT YOU SEE")
+	cause := ""
+	if err != nil {
+		cause = err.Error()
+		l.say("  The invocation fails:\n%s", wrap(shorten(cause, 400), "    "))
+	} else {
+		l.say("  The invocation succeeds:\n%s", wrap(shorten(strings.ReplaceAll(string(answer.Payload), ",", ", "), 200), "    "))
+	}
+	var kinds []string
+	times := make(map[string]int)
+	for line := range strings.Lines(log) {
+		var read struct{ Level, Msg, ErrCode, Error string }
+		if json.Unmarshal([]byte(line), &read) != nil || read.Level != "ERROR" && read.Level != "WARN" {
 			continue
 		}
-		key := read.Level + read.Msg
-		if of[key] == "" {
-			of[key] = lines.Text()
-			first = append(first, key)
-		} else {
-			more[key]++
+		kind := read.Level + " " + read.Msg
+		if read.ErrCode != "" && !strings.Contains(cause, read.ErrCode) {
+			kind += ", " + read.ErrCode
+		}
+		if cause == "" && read.Error != "" {
+			kind += ": " + read.Error
+		}
+		if times[kind] == 0 {
+			kinds = append(kinds, kind)
+		}
+		times[kind]++
+	}
+	if len(kinds) > 0 {
+		l.say("  In the log:")
+	}
+	for _, kind := range kinds {
+		l.say("%s", wrap(fmt.Sprintf("%s (%s)", shorten(kind, 200), count(times[kind], "line")), "    "))
+	}
+	return nil
+}
+
+// wrap breaks a text into lines of at most 96 characters, which begin with an indent.
+func wrap(text, indent string) string {
+	var lines []string
+	line := indent
+	for _, word := range strings.Fields(text) {
+		for utf8.RuneCountInString(word) > 90 {
+			lines, line, word = append(lines, line), indent+word[:80], word[80:]
+		}
+		switch {
+		case line == indent:
+			line += word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > 96:
+			lines, line = append(lines, line), indent+word
+		default:
+			line += " " + word
 		}
 	}
-	if len(first) > 0 {
-		l.say("Its lines of ERROR and WARN in the log:")
-	}
-	for _, key := range first {
-		l.say("  %s", of[key])
-		if more[key] > 0 {
-			l.say("  ... and %d more like it", more[key])
-		}
-	}
+	return strings.Join(append(lines, line), "\n")
 }
 
 // cure sends what was dead-lettered again, corrected.
 func (l *local) cure(ctx context.Context, cloud *harness.Cloud, t *trigger.Trigger, b *breakage) error {
 	dead := cloud.MNS.Receive(harness.DeadLetterQueue, 16)
-	for _, m := range dead {
-		l.say("  The other events are done. In the dead-letter queue: %s\n", m.Body)
-	}
 	if len(dead) != 1 {
 		return fmt.Errorf("%d dead letters", len(dead))
 	}
+	l.say("\nWHAT HAPPENS MEANWHILE\n  The other events are done. In the dead-letter queue: %s", dead[0].Body)
 	// The body itself would fail again: what is sent is what its producer meant.
-	if _, err := cloud.MNS.Put(harness.SourceQueue, harness.ListItem("t4yh0g0g0001", "mysql-bin.000001")); err != nil {
+	if _, err := cloud.MNS.Put(harness.SourceQueue, harness.ListItem(otherJob, "mysql-bin.000001")); err != nil {
 		return err
 	}
 	cloud.MNS.Delete(harness.DeadLetterQueue, dead[0].ReceiptHandle)
-	l.say("REPAIRED: %s.\n", b.repaired)
+	l.say("\nREPAIRED: %s.\n\nWHAT HAPPENS THEN", b.repaired)
 	_, _, err := t.Drain(ctx)
 	return err
 }
+
+// breakTask shows a download task that stops: the function reports it, and RetryFailed
+// makes another.
+func (l *local) breakTask(
+	ctx context.Context, cloud *harness.Cloud, instance *harness.Instance, row string,
+) (bool, error) {
+	defer l.notes.during(func() string { return "waiting for the task to end" })()
+	if _, err := cloud.MNS.Put(harness.SourceQueue, harness.ListItem(otherJob, stoppedSet)); err != nil {
+		return false, err
+	}
+	t := cloud.Trigger(100)
+	seen := false
+	t.Deliver = func(ctx context.Context, payload []byte) error {
+		answer, err := cloud.Invoke(ctx, payload)
+		if err != nil || seen || !strings.Contains(string(answer.Payload), `"stopped":1`) {
+			return err
+		}
+		seen = true
+		return l.sees(ctx, instance, answer, nil)
+	}
+	if _, _, err := t.DrainDelayed(ctx); err != nil {
+		return false, err
+	}
+	l.say("%s", row)
+	l.say("\nWHAT HAPPENS MEANWHILE\n  DBS still has the backup set. No file comes of this task.")
+	if _, err := cloud.Invoke(ctx, []byte(retryStopped)); err != nil {
+		return false, err
+	}
+	l.say("\nREPAIRED: this was typed as a test event:\n  %s\n\nWHAT HAPPENS THEN", retryStopped)
+	if _, _, err := t.DrainDelayed(ctx); err != nil {
+		return false, err
+	}
+	results, err := cloud.Results()
+	if err != nil {
+		return false, err
+	}
+	for _, r := range results {
+		if ended[r.Type] == outcomeFinished && r.Data.BackupSetName == stoppedSet {
+			l.say("  The set is announced again, under an ID of its own, and gets another task.")
+			l.say("\nRECOVERED: task %s of %s has finished.", r.Data.TaskID, stoppedSet)
+			return seen, nil
+		}
+	}
+	l.say("NOT RECOVERED: no task of %s has finished.", stoppedSet)
+	return false, nil
+}
+
+// retryStopped asks for another task of the set whose task stopped.
+const retryStopped = `{"Discover":{"BackupPlanIds":["` + otherPlan + `"],
+   "BackupSetIds":["` + stoppedSet + `"],"RetryFailed":true}}`
 
 // recovered says how it ended, and whether that is as it should.
 func (l *local) recovered(cloud *harness.Cloud, poisoned bool, failed int) bool {
@@ -268,7 +364,7 @@ func (l *local) recovered(cloud *harness.Cloud, poisoned bool, failed int) bool 
 }
 
 // guideRow returns the first row of the guide's tables whose first cell has a code,
-// below the head of its table.
+// with each cell under its heading.
 func guideRow(code string) (string, error) {
 	root, err := harness.Root()
 	if err != nil {
@@ -278,17 +374,22 @@ func guideRow(code string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	head := ""
+	var head []string
 	for line := range strings.Lines(string(page)) {
-		line = strings.TrimSpace(line)
-		cells := strings.Split(line, "|")
+		cells := strings.Split(strings.TrimSpace(line), "|")
 		switch {
 		case len(cells) < 3:
-			head = ""
-		case head == "":
-			head = line
+			head = nil
+		case head == nil:
+			head = cells
 		case strings.Contains(cells[1], code):
-			return head + "\n  " + line, nil
+			row := []string{"\nTHE GUIDE, docs/operations.md"}
+			for i := 1; i < len(cells)-1; i++ {
+				if cell := strings.TrimSpace(cells[i]); cell != "" {
+					row = append(row, wrap(strings.TrimSpace(head[i])+": "+cell, "  "))
+				}
+			}
+			return strings.Join(row, "\n"), nil
 		}
 	}
 	return "", fmt.Errorf("docs/operations.md has no row for %s", code)

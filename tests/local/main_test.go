@@ -65,6 +65,7 @@ func TestLocal_FitsIntoATerminal(t *testing.T) {
 		"discovery": "-events 60 -discover -faults 0.1 -seed 7",
 		"payload":   "-payload ../../events/testdata/console/queue-batch.json",
 		"help":      "-h",
+		"break":     "-break queue",
 	} {
 		_, stdout, _ := execute(t, "", strings.Fields(arguments)...)
 		for line := range strings.Lines(stdout) {
@@ -274,9 +275,9 @@ func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
 		"-payload - -events 5 -keep": "exclude each other",
 		"-keep -json -events 5":      "delivers no samples",
 		"-payload=":                  "name a file",
-		"-break it":                  "give one of dbs-permission, hang, mns-permission, poison, queue, throttle",
-		"-break queue -keep":         "-break goes with -log only",
-		"-break queue -v":            "-break goes with -log only",
+		"-break it":                  "give one of dbs-permission, hang, mns-permission, poison, queue, stopped, throttle",
+		"-break queue -keep":         "-break takes no flag beside it but -log",
+		"-break queue -v":            "-break takes no flag beside it but -log",
 	} {
 		status, stdout, stderr := execute(t, "", strings.Fields(arguments)...)
 		assert.Equal(t, 2, status, arguments)

@@ -38,6 +38,7 @@ Flags:
                    throttle        DBS throttles every call
                    hang            DBS does not answer
                    poison          one message is no backup event
+                   stopped         the download task of a backup set stopped
   -log           show the function's log as it is written
   -v             show the messages in the result and dead-letter queues in full
   -json          print one JSON document instead of tables
@@ -115,7 +116,7 @@ func parse(arguments []string) (options, error) {
 		return opts, fmt.Errorf("-break %s: give one of %s", opts.breaks,
 			strings.Join(slices.Sorted(maps.Keys(breakages())), ", "))
 	case given["break"] && (given["events"] || given["payload"] || opts.keep || opts.json || opts.verbose):
-		return opts, errors.New("-break goes with -log only")
+		return opts, errors.New("-break takes no flag beside it but -log")
 	}
 	if !given["seed"] {
 		opts.seed = uint64(time.Now().UnixNano())
