@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,15 +60,4 @@ func render(node *yaml.Node, vars map[string]string) {
 // Decode reads the deployment into a value, which may name a part of the keys.
 func (d *Deployment) Decode(into any) error {
 	return d.root.Decode(into)
-}
-
-// DecodeWhole reads the deployment into a value that must name every key.
-func (d *Deployment) DecodeWhole(into any) error {
-	text, err := yaml.Marshal(&d.root)
-	if err != nil {
-		return err
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	return decoder.Decode(into)
 }

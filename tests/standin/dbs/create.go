@@ -31,14 +31,6 @@ func (s *Service) Tasks() []Task {
 	return slices.Clone(s.tasks)
 }
 
-// ForgetTokens lets every ClientToken make a new task again. How long the real DBS
-// remembers one is not documented.
-func (s *Service) ForgetTokens() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.tokens)
-}
-
 func (s *Service) create(given url.Values, accessKeyID string) (any, *refusal) {
 	created, refused := s.createTask(Task{
 		AccessKeyID:         accessKeyID,

@@ -25,11 +25,6 @@ func TestCreate_HonoursClientToken(t *testing.T) {
 	given["BackupSetName"] = "another"
 	_, err = call(server, key, dbs.Action, given)
 	assert.Equal(t, "IdempotentParameterMismatch", code(t, err))
-
-	service.ForgetTokens()
-	_, err = call(server, key, dbs.Action, given)
-	require.NoError(t, err)
-	assert.Len(t, service.Tasks(), 2)
 }
 
 func TestCreate_RefusesWrongParameters(t *testing.T) {

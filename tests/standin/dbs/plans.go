@@ -105,24 +105,6 @@ func (s *Service) plan(id string) *plan {
 	return s.plans[id]
 }
 
-// RemovePlan removes a plan with its sets and tasks.
-func (s *Service) RemovePlan(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.plans[id]
-	if p == nil {
-		return
-	}
-	for _, set := range p.sets {
-		delete(s.sets, setKey{set.JobID, set.Name})
-	}
-	for _, task := range p.tasks {
-		delete(s.listed, task.ID)
-	}
-	delete(s.plans, id)
-	s.planIDs = slices.DeleteFunc(s.planIDs, func(each string) bool { return each == id })
-}
-
 // AddSet lists a backup set, and adds its plan if need be. A key may be listed
 // twice, as after binlog numbers have restarted.
 func (s *Service) AddSet(planID string, set Set) {
@@ -150,11 +132,6 @@ func (s *Service) UpdateSet(jobID, name string, change func(*Set)) {
 	listed.plan.sorted = false
 }
 
-// SetStatus changes the status of a backup set.
-func (s *Service) SetStatus(jobID, name, status string) {
-	s.UpdateSet(jobID, name, func(set *Set) { set.Status = status })
-}
-
 // Complete completes a backup set, which ends now if it has no end.
 func (s *Service) Complete(jobID, name string) {
 	s.UpdateSet(jobID, name, func(set *Set) {
@@ -162,21 +139,6 @@ func (s *Service) Complete(jobID, name string) {
 		if set.End.IsZero() {
 			set.End = time.Now()
 		}
-	})
-}
-
-// RemoveSet lists a backup set no longer, as DBS does when it has expired.
-func (s *Service) RemoveSet(jobID, name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := setKey{jobID, name}
-	listed := s.sets[key]
-	if listed == nil {
-		return
-	}
-	delete(s.sets, key)
-	listed.plan.sets = slices.DeleteFunc(listed.plan.sets, func(set *Set) bool {
-		return set.JobID == jobID && set.Name == name
 	})
 }
 

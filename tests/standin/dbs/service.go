@@ -38,8 +38,8 @@ const (
 	ActionListPlans = "DescribeBackupPlanList"
 )
 
-// Service is the stand-in. It honours ClientToken until ForgetTokens, and is safe
-// for concurrent use. Its exported fields must not change while it serves.
+// Service is the stand-in. It honours ClientToken for ever, and is safe for concurrent
+// use. Its exported fields must not change while it serves.
 type Service struct {
 	// Keys are the credentials that are accepted.
 	Keys *standin.Keys
