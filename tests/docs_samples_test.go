@@ -121,7 +121,7 @@ func resultIsTrue(t *testing.T, sample string) {
 func commandIsTrue(t *testing.T, sample string) {
 	t.Helper()
 	cloud, _ := deploy(t, discoveringPlan())
-	cloud.DBS.AddSet(thePlan, dbs.Set{JobID: "t4yh0g0g0001", Name: "mysql-bin.000058", Start: time.Now().Add(-time.Hour), End: time.Now()})
+	cloud.DBS.AddSet(thePlan, dbs.Set{JobID: "t4yh0g0g0001", Name: "mysql-bin.000048", Start: time.Now().Add(-time.Hour), End: time.Now()})
 	answer, err := cloud.Invoke(t.Context(), []byte(sample))
 	require.NoError(t, err, sample)
 	var discovered struct {
