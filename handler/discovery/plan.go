@@ -108,9 +108,8 @@ func (p *planRun) announce(wanted []*listedSet) *Failure {
 		return nil
 	}
 	out := outbox.New(p.run.budget, p.run.source, p.run.log)
-	var mu sync.Mutex // guards what follows
+	var mu sync.Mutex // guards failure
 	var failure error // the first
-	var stopped bool  // the failure is not specific to one message
 	for batch := range slices.Chunk(wanted, outbox.MaxMessages) {
 		for _, set := range batch {
 			out.Add(outbox.Message{Body: p.announcement(set)}, func(err error) {
@@ -121,12 +120,9 @@ func (p *planRun) announce(wanted []*listedSet) *Failure {
 					return
 				}
 				failure = cmp.Or(failure, err)
-				stopped = stopped || cloud.KindOf(err) != cloud.Permanent
 			})
 		}
-		if out.Flush(); stopped {
-			break
-		}
+		out.Flush()
 	}
 	if failure != nil {
 		return &Failure{p.id, operationAnnounce, failure}
