@@ -20,6 +20,7 @@ import (
 
 // adversary is a plan's lists. Between any two calls it changes the list of tasks.
 type adversary struct {
+	t       *testing.T
 	random  *rand.Rand
 	order   string   // newest or oldest first, or none
 	changes []string // what it does
@@ -32,8 +33,8 @@ type adversary struct {
 	calls  int
 }
 
-func newAdversary(random *rand.Rand, order string, changes []string, base int) *adversary {
-	a := &adversary{random: random, order: order, changes: changes, base: base, often: []float64{0.1, 0.5, 1}[random.IntN(3)]}
+func newAdversary(t *testing.T, random *rand.Rand, order string, changes []string, base int) *adversary {
+	a := &adversary{t: t, random: random, order: order, changes: changes, base: base, often: []float64{0.1, 0.5, 1}[random.IntN(3)]}
 	tasks := 1 + random.IntN(700)
 	wanted := random.IntN(tasks + 20) // sets: those of the newest tasks, and some without a task
 	for i := range max(tasks, wanted) {
@@ -97,6 +98,9 @@ func (a *adversary) DownloadTasks(_ context.Context, _ string, pageNum int) (pag
 		a.change()
 	}
 	time.Sleep(time.Duration(1+a.random.IntN(30)) * time.Millisecond)
+	if slices.Equal(a.changes, []string{"make"}) && pageNum > 0 {
+		require.Less(a.t, (pageNum-a.base)*discovery.ListPageSize, len(a.tasks), "no page behind the end")
+	}
 	page.Date = now()
 	page.Tasks, page.Totals = pageOf(a.tasks, pageNum, a.base == 1)
 	if a.order == "oldest" {
@@ -125,7 +129,7 @@ func TestDiscover_HidesNoTaskFromAnAdversary(t *testing.T) {
 				for round := range 60 {
 					synctest.Test(t, func(t *testing.T) {
 						time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
-						if playAdversary(t, newAdversary(random, order, changes, round%2)) {
+						if playAdversary(t, newAdversary(t, random, order, changes, round%2)) {
 							read++
 						}
 					})

@@ -42,6 +42,8 @@ type listing[T any] struct {
 	cutoff   int64        // a row made later may not have existed when DBS answered for PageNum 0; 0 if unknown
 	read     map[int]bool // by PageNum
 	known    int          // different rows, without those made after cutoff
+	timeless bool         // a row has no time, and so may be new
+	most     int          // the largest TotalElements
 	rows     int          // with those that the list repeats
 	sum      uint64       // of their checksums
 }
@@ -66,7 +68,7 @@ func readWhole[T any](ctx context.Context, what string, attempt func() *listing[
 		return err
 	}
 	return &cloud.Error{Service: "DBS", Code: "IncompleteList",
-		Message: fmt.Sprintf("%d of %d %s are listed, at the second attempt too", second.known, second.elements, what)}
+		Message: fmt.Sprintf("%d of %d %s are listed, at the second attempt too", second.known, second.needed(), what)}
 }
 
 // run reads the list, and reports whether it found all rows that were there all the
@@ -81,7 +83,16 @@ func (l *listing[T]) run(ctx context.Context) (whole bool, err error) {
 		}
 	}
 	err = l.rest(ctx)
-	return l.known >= l.elements, err
+	return l.known >= l.needed(), err
+}
+
+// needed returns how many rows there must be. A row without a time may have come while
+// another one went.
+func (l *listing[T]) needed() int {
+	if l.timeless {
+		return l.most
+	}
+	return l.elements
 }
 
 // open reads PageNum 0, and 1 if there are more: pages count from 1 if that repeats 0.
@@ -257,6 +268,7 @@ func (l *listing[T]) rest(ctx context.Context) error {
 func (l *listing[T]) take(pageNum int, got page[T]) {
 	counts := !l.read[pageNum] && pageNum >= l.base
 	l.read[pageNum] = true
+	l.most = max(l.most, got.Elements)
 	for _, row := range got.rows {
 		l.takeRow(row)
 		if counts {
@@ -268,10 +280,11 @@ func (l *listing[T]) take(pageNum int, got page[T]) {
 
 // takeRow keeps a row, and reports whether it is new.
 func (l *listing[T]) takeRow(row T) bool {
-	isNew := l.keep(row)
-	if isNew && (l.cutoff == 0 || l.made(row) <= l.cutoff) {
+	isNew, made := l.keep(row), l.made(row)
+	if isNew && (l.cutoff == 0 || made <= l.cutoff) {
 		l.known++
 	}
+	l.timeless = l.timeless || made == 0
 	return isNew
 }
 

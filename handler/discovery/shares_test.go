@@ -84,14 +84,14 @@ func TestDiscover_AShareStartsAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := inPlans(20)
 		first := ""
-		d.dbs.before = func(_ context.Context, call listCall) error {
+		d.dbs.before = func(ctx context.Context, call listCall) error {
 			if first == "" {
 				first = call.plan
 				return &cloud.Error{Service: "DBS", Kind: cloud.Permanent, Code: "InvalidParameter", HTTPStatusCode: 400,
 					Throttled: true, RetryAfter: 10 * time.Second}
 			}
 			time.Sleep(14 * time.Second)
-			return nil
+			return ctx.Err()
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // half a minute for each plan
 		defer cancel()

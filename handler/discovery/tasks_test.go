@@ -3,6 +3,7 @@ package discovery_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -37,17 +38,25 @@ func history(n int) (sets []discovery.BackupSet, tasks []discovery.DownloadTask)
 
 // A run costs what the lookback costs, not all history.
 func TestDiscover_ReadsTasksAsFarBackAsTheSetsNeed(t *testing.T) {
-	for _, order := range []string{"newest first", "oldest first", "no order", "no times"} {
+	for _, order := range []string{"newest first", "oldest first", "growing, newest first", "growing, oldest first", "no order", "no times"} {
 		for _, fromOne := range []bool{false, true} {
 			for _, without := range []int{0, 3} {
 				t.Run(fmt.Sprintf("%s, from 1 %t, %d sets without a task", order, fromOne, without), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						d := deploy(nil)
-						d.dbs.countsFromOne, d.dbs.oldestFirst = fromOne, order == "oldest first"
+						d.dbs.countsFromOne, d.dbs.oldestFirst = fromOne, strings.Contains(order, "oldest")
 						plan := d.plan(planA)
 						plan.sets, plan.tasks = history(20_000)
 						plan.tasks = plan.tasks[without:]
 						switch order {
+						case "growing, newest first", "growing, oldest first":
+							d.dbs.cut = func(call listCall, _ *fakePage) {
+								if call.operation == listTasks {
+									task := taskOf(finished(1_000_000+len(plan.tasks), time.Hour), fmt.Sprintf("new-%d", len(plan.tasks)), "running")
+									task.CreateTime = time.Now()
+									plan.tasks = slices.Insert(plan.tasks, 0, task)
+								}
+							}
 						case "no order":
 							rand.New(rand.NewPCG(1, 2)).Shuffle(len(plan.tasks), func(i, k int) {
 								plan.tasks[i], plan.tasks[k] = plan.tasks[k], plan.tasks[i]
@@ -116,13 +125,15 @@ func TestDiscover_FindsTheTasksOfManySets(t *testing.T) {
 	for _, oldestFirst := range []bool{false, true} {
 		t.Run(fmt.Sprintf("oldest first %t", oldestFirst), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := deploy(nil)
+				d := deploy(func(config *handler.Config) { config.Concurrency = 16 })
 				d.dbs.oldestFirst = oldestFirst
+				d.dbs.before = func(context.Context, listCall) error { time.Sleep(100 * time.Millisecond); return nil }
+				started := time.Now()
 				plan := d.plan(planA)
-				for i := range 3_000 {
-					set := finished(i, time.Hour+time.Duration(i)*time.Minute)
+				for i := range 10_000 {
+					set := finished(i, time.Hour+time.Duration(i)*10*time.Second)
 					plan.sets = append(plan.sets, set)
-					if i%1000 != 999 {
+					if i%4000 != 999 {
 						task := taskOf(set, fmt.Sprintf("task-%d", i), "running")
 						task.CreateTime = set.EndTime.Add(time.Second)
 						plan.tasks = append(plan.tasks, task)
@@ -130,9 +141,173 @@ func TestDiscover_FindsTheTasksOfManySets(t *testing.T) {
 				}
 				_, err := d.run(t, events.Discover{})
 				require.NoError(t, err)
-				assert.Equal(t, []string{"mysql-bin.002999", "mysql-bin.001999", "mysql-bin.000999"}, d.source.announced(t))
+				assert.Equal(t, []string{"mysql-bin.008999", "mysql-bin.004999", "mysql-bin.000999"}, d.source.announced(t))
+				assert.Less(t, time.Since(started), 5*time.Second, "200 pages take 20 seconds one after the other")
 			})
 		})
+	}
+}
+
+// The last task moves to a page that was not there when the first page was read.
+func TestDiscover_FollowsTheTasksToAPageMore(t *testing.T) {
+	for _, oldestFirst := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			d.dbs.oldestFirst = oldestFirst
+			plan := d.plan(planA)
+			plan.sets, plan.tasks = sequence(300, 300)
+			d.dbs.cut = func(call listCall, page *fakePage) {
+				if call.operation == listTasks && call.pageNum == 0 {
+					plan.tasks = append(slices.Clone(plan.tasks[:1]), plan.tasks...)
+					plan.tasks[0].ID, plan.tasks[0].CreateTime = fmt.Sprintf("new-%d", len(plan.tasks)), time.Now()
+				}
+			}
+			_, err := d.run(t, events.Discover{})
+			require.NoError(t, err)
+			assert.Empty(t, d.source.sent)
+			assert.LessOrEqual(t, len(d.dbs.callsOf(listTasks, planA)), 6, "at the first attempt")
+		})
+	}
+}
+
+// A task without a time that comes while pages are read at once may stand in for one
+// that moves out of sight.
+func TestDiscover_CountsNoNewTaskWithoutATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.countsFromOne = true
+		plan := d.plan(planA)
+		plan.sets, plan.tasks = sequence(400, 400)
+		setTimes(plan.tasks, time.Time{})
+		read := map[int]bool{}
+		d.dbs.before = func(_ context.Context, call listCall) error {
+			if call.operation == listTasks && call.pageNum == 3 {
+				time.Sleep(time.Second) // after page 4
+			}
+			return nil
+		}
+		d.dbs.cut = func(call listCall, _ *fakePage) {
+			if call.operation == listTasks && (call.pageNum == 0 || call.pageNum == 4) && !read[call.pageNum] {
+				read[call.pageNum] = true
+				plan.tasks = append([]discovery.DownloadTask{{ID: fmt.Sprintf("new-%d", call.pageNum), BackupSetID: "other"}}, plan.tasks...)
+			}
+		}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err, "at the second attempt")
+		assert.Empty(t, d.source.sent)
+	})
+}
+
+// The task of a set that ended before the lookback is looked for as well.
+func TestDiscover_FindsTheTaskOfASetBeforeTheLookback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets, plan.tasks = sequence(300, 10)
+		old := finished(999, 100*time.Hour)
+		task := taskOf(old, "task-999", "finish")
+		task.CreateTime = old.EndTime
+		plan.sets, plan.tasks = append(plan.sets, old), append(plan.tasks, task)
+		for i := range 200 {
+			older := taskOf(finished(2000+i, 0), fmt.Sprintf("older-%d", i), "finish")
+			older.CreateTime = old.EndTime.Add(-time.Duration(i+120) * time.Minute)
+			plan.tasks = append(plan.tasks, older)
+		}
+		answer, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Equal(t, map[string]int{"withTask": 11}, counts(t, answer.Plans[0]))
+	})
+}
+
+// sequence returns tasks, one a minute and the newest first, and the sets of the newest.
+func sequence(n, wanted int) (sets []discovery.BackupSet, tasks []discovery.DownloadTask) {
+	for i := range n {
+		set := finished(i, time.Hour+time.Duration(i)*time.Minute)
+		set.StartTime = set.EndTime.Add(-time.Second)
+		task := taskOf(set, fmt.Sprintf("task-%d", i), "finish")
+		task.CreateTime = set.EndTime.Add(time.Second)
+		if tasks = append(tasks, task); i < wanted {
+			sets = append(sets, set)
+		}
+	}
+	return sets, tasks
+}
+
+// Whatever breaks the order that the first, the second and the last page have hides no
+// task.
+func TestDiscover_HidesNoTaskIfTheOrderBreaks(t *testing.T) {
+	swap := func(i, k int) func(*fakeDBSPlan) {
+		return func(plan *fakeDBSPlan) { plan.tasks[i], plan.tasks[k] = plan.tasks[k], plan.tasks[i] }
+	}
+	for name, c := range map[string]struct {
+		change func(*fakeDBSPlan) // with 700 tasks, the newest first, and 400 sets
+		cut    int                // a page that lacks its last rows, from 1 on; 0: none
+		fails  bool
+	}{
+		"not at all":                          {},
+		"an old task among the newest":        {change: swap(50, 550)},
+		"an old task on the second page":      {change: swap(150, 550)},
+		"an old task on a page in the middle": {change: swap(250, 550)},
+		"a new task on a page in the middle":  {change: swap(250, 350)},
+		"two new tasks change places":         {change: swap(298, 299)},
+		"a task without a time": {change: func(plan *fakeDBSPlan) {
+			plan.tasks[250].CreateTime = time.Time{}
+		}},
+		"a task without a time ends a page": {change: func(plan *fakeDBSPlan) {
+			plan.tasks[299].CreateTime = time.Time{}
+		}},
+		"a task without a time is the first": {change: func(plan *fakeDBSPlan) {
+			plan.tasks[0].CreateTime = time.Time{}
+		}},
+		"tasks without a time come last": {change: func(plan *fakeDBSPlan) {
+			setTimes(plan.tasks[:150], time.Time{})
+			plan.tasks = slices.Concat(plan.tasks[150:], plan.tasks[:150])
+		}},
+		"tasks as old as the oldest set": {change: func(plan *fakeDBSPlan) {
+			for i := 398; i <= 400; i++ { // over the end of a page
+				plan.tasks[i].CreateTime = plan.sets[399].StartTime
+			}
+			plan.sets[398].StartTime, plan.sets[398].BackupSetID = plan.sets[399].StartTime, plan.tasks[400].BackupSetCode
+		}},
+		"the first page is cut":         {cut: 1, fails: true},
+		"the second page is cut":        {cut: 2, fails: true},
+		"a page in the middle is cut":   {cut: 3, fails: true},
+		"a page of no need is cut":      {cut: 6},
+		"all are of one time":           {change: func(plan *fakeDBSPlan) { setTimes(plan.tasks, plan.tasks[0].CreateTime) }},
+		"none has a time":               {change: func(plan *fakeDBSPlan) { setTimes(plan.tasks, time.Time{}) }},
+		"only a half of them has times": {change: func(plan *fakeDBSPlan) { setTimes(plan.tasks[350:], time.Time{}) }},
+	} {
+		for _, oldestFirst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, oldest first %t", name, oldestFirst), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := deploy(nil)
+					d.dbs.oldestFirst = oldestFirst
+					plan := d.plan(planA)
+					plan.sets, plan.tasks = sequence(700, 400)
+					if c.change != nil {
+						c.change(plan)
+					}
+					d.dbs.cut = func(call listCall, page *fakePage) {
+						cut := c.cut - 1
+						if oldestFirst {
+							cut = 7 - c.cut
+						}
+						if c.cut > 0 && call.operation == listTasks && call.pageNum == cut {
+							page.tasks = page.tasks[:90]
+						}
+					}
+					_, err := d.run(t, events.Discover{})
+					assert.Empty(t, d.source.sent)
+					assert.Equal(t, c.fails, err != nil)
+				})
+			})
+		}
+	}
+}
+
+func setTimes(tasks []discovery.DownloadTask, created time.Time) {
+	for i := range tasks {
+		tasks[i].CreateTime = created
 	}
 }
 
@@ -264,13 +439,15 @@ func TestDiscover_TellsFinishedDownloadsFromThoseUnderWay(t *testing.T) {
 		"under way, at an unknown time":     {map[string]int{"running": -1}, 0, nil},
 		"unknown, which counts as a task":   {map[string]int{"resting": 70}, 0, minutes(70)},
 		"made before the set, so no matter": {map[string]int{"running": 600}, 0, nil},
+		"also at an unknown time":           {map[string]int{"running": 80, "schedule": -1}, 0, minutes(80)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := deploy(nil)
 				plan := d.plan(planA)
 				plan.sets = []discovery.BackupSet{backupSet(nil)}
-				for status, ago := range c.tasks {
+				for _, status := range slices.Sorted(maps.Keys(c.tasks)) {
+					ago := c.tasks[status]
 					task := taskOf(plan.sets[0], "task-"+status, status)
 					if task.CreateTime = time.Now().Add(-time.Duration(ago) * time.Minute); ago < 0 {
 						task.CreateTime = time.Time{}
