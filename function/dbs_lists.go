@@ -22,14 +22,14 @@ var (
 // BackupSets makes one call of DescribeIncrementBackupList.
 //
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist
-func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.BackupSetPage, error) {
+func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.Page[discovery.BackupSet], error) {
 	return callDBS(ctx, c, "DescribeIncrementBackupList", map[string]string{
 		"BackupPlanId":   query.BackupPlanID,
 		"EndTimestamp":   ms(query.End),
 		"PageNum":        strconv.Itoa(query.PageNum),
 		"PageSize":       strconv.Itoa(discovery.ListPageSize),
 		"StartTimestamp": ms(query.Start),
-	}, readBackupSets)
+	}, page("IncrementBackupFile", backupSet.read))
 }
 
 // DownloadTasks makes one call of DescribeBackupSetDownloadTaskList.
@@ -37,12 +37,12 @@ func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQue
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupsetdownloadtasklist
 func (c *dbsClient) DownloadTasks(
 	ctx context.Context, backupPlanID string, pageNum int,
-) (discovery.DownloadTaskPage, error) {
+) (discovery.Page[discovery.DownloadTask], error) {
 	return callDBS(ctx, c, "DescribeBackupSetDownloadTaskList", map[string]string{
 		"BackupPlanId": backupPlanID,
 		"PageNum":      strconv.Itoa(pageNum),
 		"PageSize":     strconv.Itoa(discovery.ListPageSize),
-	}, readDownloadTasks)
+	}, page(taskList, downloadTask.read))
 }
 
 // TaskState makes one call of DescribeBackupSetDownloadTaskList, for one task. Only the
@@ -57,8 +57,8 @@ func (c *dbsClient) TaskState(ctx context.Context, taskID string) (follow.TaskSt
 		"PageNum":                 "0",
 		"PageSize":                "30",
 	}, func(got answer) (state follow.TaskState, err error) {
-		rows, _, err := readRows(got, taskList, func(t taskState) taskState { return t })
-		for _, row := range rows {
+		listed, err := page(taskList, func(t taskState) taskState { return t })(got)
+		for _, row := range listed.Rows {
 			if string(row.BackupSetDownloadTaskID) == taskID {
 				state = row.read()
 				state.ErrMessage = own.redact(state.ErrMessage)
@@ -72,12 +72,12 @@ func (c *dbsClient) TaskState(ctx context.Context, taskID string) (follow.TaskSt
 // regions.
 //
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupplanlist
-func (c *dbsClient) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error) {
+func (c *dbsClient) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.Page[discovery.BackupPlan], error) {
 	return callDBS(ctx, c, "DescribeBackupPlanList", map[string]string{
 		"PageNum":  strconv.Itoa(pageNum),
 		"PageSize": strconv.Itoa(discovery.ListPageSize),
 		"Region":   region,
-	}, readBackupPlans)
+	}, page("BackupPlanDetail", backupPlan.read))
 }
 
 // taskList names the array of rows of DescribeBackupSetDownloadTaskList.
@@ -85,61 +85,43 @@ const taskList = "BackupSetDownloadTaskDetail"
 
 func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
-func readBackupSets(got answer) (discovery.BackupSetPage, error) {
-	sets, totals, err := readRows(got, "IncrementBackupFile", backupSet.read)
-	return discovery.BackupSetPage{Totals: totals, Date: got.date(), Sets: sets}, err
-}
-
-func readDownloadTasks(got answer) (discovery.DownloadTaskPage, error) {
-	tasks, totals, err := readRows(got, taskList, downloadTask.read)
-	return discovery.DownloadTaskPage{Totals: totals, Date: got.date(), Tasks: tasks}, err
-}
-
-func readBackupPlans(got answer) (discovery.BackupPlanPage, error) {
-	plans, totals, err := readRows(got, "BackupPlanDetail", backupPlan.read)
-	return discovery.BackupPlanPage{Totals: totals, Date: got.date(), Plans: plans}, err
-}
-
-// readRows reads the rows of a page and the totals. Anything but a list is an error,
-// so that a partial list never passes for a complete one.
-func readRows[Row, T any](got answer, name string, read func(Row) T) ([]T, discovery.Totals, error) {
-	var (
-		none  discovery.Totals
-		reply struct {
+// page returns a reader of a page, whose rows are an array of the given name. Anything
+// but a list is an error, so that a partial list never passes for a complete one.
+func page[Row, T any](name string, read func(Row) T) func(answer) (discovery.Page[T], error) {
+	return func(got answer) (list discovery.Page[T], err error) {
+		var reply struct {
 			envelope
 			TotalPages, TotalElements text
 			Items                     items[Row]
 		}
-	)
-	notAList := func(why string) error {
-		return foreign(got, "the answer of DBS is not a list: "+why)
-	}
-	reply.Items = items[Row]{name: name, found: true}
-	complete, err := readDBS(got, &reply, &reply.envelope)
-	if err != nil {
-		return nil, none, err
-	}
-	totals := discovery.Totals{Pages: int(reply.TotalPages.number()), Elements: int(reply.TotalElements.number())}
-	switch {
-	case !reply.succeeded() && reply.refused.code != "":
-		return nil, none, &reply.refused
-	case !reply.succeeded():
-		return nil, none, notAList("Success is not true")
-	case !complete:
-		return nil, none, notAList("Items has another form")
-	case totals.Pages < 0 || totals.Elements < 0:
-		return nil, none, notAList("TotalPages or TotalElements is missing or no number")
-	case !reply.Items.found:
-		return nil, none, notAList("Items has no " + name)
-	}
-	list := make([]T, len(reply.Items.rows))
-	for i, row := range reply.Items.rows {
-		if row == nil {
-			return nil, none, notAList(fmt.Sprintf("row %d is null", i))
+		notAList := func(why string) error {
+			return foreign(got, "the answer of DBS is not a list: "+why)
 		}
-		list[i] = read(*row)
+		reply.Items = items[Row]{name: name, found: true}
+		complete, err := readDBS(got, &reply, &reply.envelope)
+		list.Date, list.Pages, list.Elements = got.date(), int(reply.TotalPages.number()), int(reply.TotalElements.number())
+		switch {
+		case err != nil:
+			return list, err
+		case !reply.succeeded() && reply.refused.code != "":
+			return list, &reply.refused
+		case !reply.succeeded():
+			return list, notAList("Success is not true")
+		case !complete:
+			return list, notAList("Items has another form")
+		case list.Pages < 0 || list.Elements < 0:
+			return list, notAList("TotalPages or TotalElements is missing or no number")
+		case !reply.Items.found:
+			return list, notAList("Items has no " + name)
+		}
+		for i, row := range reply.Items.rows {
+			if row == nil {
+				return list, notAList(fmt.Sprintf("row %d is null", i))
+			}
+			list.Rows = append(list.Rows, read(*row))
+		}
+		return list, nil
 	}
-	return list, totals, nil
 }
 
 // items is the member Items of a page: an object that has the array of rows under a

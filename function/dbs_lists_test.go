@@ -97,18 +97,18 @@ func TestLists_OfTheStandIn(t *testing.T) {
 		gotSets, err := s.tasks.BackupSets(ctx, query)
 		require.NoError(t, err)
 		assert.Equal(t, discovery.Totals{Pages: 2, Elements: 103}, gotSets.Totals)
-		assert.Len(t, gotSets.Sets, rows)
+		assert.Len(t, gotSets.Rows, rows)
 		gotTasks, err := s.tasks.DownloadTasks(ctx, plan, page)
 		require.NoError(t, err)
 		assert.Equal(t, discovery.Totals{Pages: 2, Elements: 103}, gotTasks.Totals)
-		assert.Len(t, gotTasks.Tasks, rows)
-		for _, set := range gotSets.Sets {
+		assert.Len(t, gotTasks.Rows, rows)
+		for _, set := range gotSets.Rows {
 			sets[set.BackupSetJobID+"/"+set.BackupSetID] = true
 			assert.Equal(t, "COMPLETED", set.BackupStatus)
 			assert.Equal(t, end, set.EndTime)
 			assert.Equal(t, end.Add(time.Hour), set.ExpiredTime)
 		}
-		for _, task := range gotTasks.Tasks {
+		for _, task := range gotTasks.Rows {
 			tasks[task.BackupSetID+"/"+task.BackupSetCode] = true
 			assert.Equal(t, "cbs_backup_sub_cont", task.JobType)
 			assert.Equal(t, "finish", task.Status)
@@ -157,8 +157,8 @@ func TestLists_ARefusedPermissionNamesTheAction(t *testing.T) {
 func TestLists_OfficialSamples(t *testing.T) {
 	sets, err := function.ReadBackupSets(200, testdata(t, "backup-sets.json"))
 	require.NoError(t, err)
-	require.Len(t, sets.Sets, 1)
-	assert.Equal(t, discovery.BackupSetPage{Totals: discovery.Totals{Pages: 1, Elements: 1}, Sets: []discovery.BackupSet{{
+	require.Len(t, sets.Rows, 1)
+	assert.Equal(t, discovery.Page[discovery.BackupSet]{Totals: discovery.Totals{Pages: 1, Elements: 1}, Rows: []discovery.BackupSet{{
 		BackupSetJobID: "1hv5g9wk4****", BackupSetID: "mysql-bin.00****", BackupStatus: "FILLING",
 		StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC(),
 		ExpiredTime: time.UnixMilli(1711506719000).UTC(), Size: 18535, StorageMethod: "Standard",
@@ -166,7 +166,7 @@ func TestLists_OfficialSamples(t *testing.T) {
 
 	tasks, err := function.ReadDownloadTasks(200, testdata(t, "download-tasks.json"))
 	require.NoError(t, err)
-	assert.Equal(t, discovery.DownloadTaskPage{Totals: discovery.Totals{Pages: 1, Elements: 1}, Tasks: []discovery.DownloadTask{{
+	assert.Equal(t, discovery.Page[discovery.DownloadTask]{Totals: discovery.Totals{Pages: 1, Elements: 1}, Rows: []discovery.DownloadTask{{
 		ID: "urxgrxt7****", BackupSetID: "1h7za2yws****", BackupSetCode: "mysql-bin.00XXXX", JobType: "cbs_backup_sub_cont",
 		Status: "finish", CreateTime: time.UnixMilli(1642044001000).UTC(),
 	}}}, tasks)
@@ -230,7 +230,7 @@ func TestTaskState(t *testing.T) {
 func TestLists_BackupPlans(t *testing.T) {
 	page, err := function.ReadBackupPlans(200, testdata(t, "backup-plans.json"))
 	require.NoError(t, err)
-	assert.Equal(t, discovery.BackupPlanPage{Totals: discovery.Totals{Pages: 1, Elements: 4}, Plans: []discovery.BackupPlan{
+	assert.Equal(t, discovery.Page[discovery.BackupPlan]{Totals: discovery.Totals{Pages: 1, Elements: 4}, Rows: []discovery.BackupPlan{
 		{ID: "dbsqdss5tmh****", Status: "running", Incremental: true},
 		{ID: "a", Status: "wait"},
 		{ID: "b", Status: "pause"},
@@ -255,7 +255,7 @@ func TestLists_ReadALargePage(t *testing.T) {
 			defer server.Close()
 			page, err := function.NewDBS(server.URL, 1, someKey).DownloadTasks(t.Context(), "plan", 0)
 			require.NoError(t, err)
-			assert.Len(t, page.Tasks, 100)
+			assert.Len(t, page.Rows, 100)
 			assert.Equal(t, time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC), page.Date)
 		})
 	}
@@ -290,7 +290,7 @@ func TestLists_WhatIsAList(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			page, err := function.ReadBackupSets(200, []byte(c.body))
 			require.NoError(t, err)
-			assert.Equal(t, c.want, want{len(page.Sets), page.Totals})
+			assert.Equal(t, c.want, want{len(page.Rows), page.Totals})
 		})
 	}
 
@@ -342,7 +342,7 @@ func TestLists_FieldsOfOtherTypesAreReadLoosely(t *testing.T) {
 		{BackupSetJobID: "17", BackupSetID: "x", Size: 18535,
 			StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC()},
 		{}, {},
-	}, page.Sets)
+	}, page.Rows)
 }
 
 // Links to backups are signed, and never leave the adapter.
@@ -380,7 +380,7 @@ func FuzzReadBackupSets(f *testing.F) {
 		if object, ok := envelope["Items"].(map[string]any); ok {
 			rows, _ = object["IncrementBackupFile"].([]any)
 		}
-		require.Len(t, page.Sets, len(rows))
+		require.Len(t, page.Rows, len(rows))
 		require.NotContains(t, rows, nil)
 	})
 }
@@ -401,8 +401,8 @@ func BenchmarkDownloadTasks(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		page, err := lister.DownloadTasks(b.Context(), "plan", 0)
-		if err != nil || len(page.Tasks) != 100 {
-			b.Fatal(err, len(page.Tasks))
+		if err != nil || len(page.Rows) != 100 {
+			b.Fatal(err, len(page.Rows))
 		}
 	}
 }

@@ -100,25 +100,26 @@ func codes(rules []rule) (all []string) {
 // classified.
 func ReadTask(status int, body []byte) (handler.Task, error) { return readAs(status, body, readTask) }
 
-func ReadBackupSets(status int, body []byte) (discovery.BackupSetPage, error) {
-	return readAs(status, body, readBackupSets)
+func ReadBackupSets(status int, body []byte) (discovery.Page[discovery.BackupSet], error) {
+	return readAs(status, body, page("IncrementBackupFile", backupSet.read))
 }
 
-func ReadDownloadTasks(status int, body []byte) (discovery.DownloadTaskPage, error) {
-	return readAs(status, body, readDownloadTasks)
+func ReadDownloadTasks(status int, body []byte) (discovery.Page[discovery.DownloadTask], error) {
+	return readAs(status, body, page(taskList, downloadTask.read))
 }
 
-func ReadBackupPlans(status int, body []byte) (discovery.BackupPlanPage, error) {
-	return readAs(status, body, readBackupPlans)
+func ReadBackupPlans(status int, body []byte) (discovery.Page[discovery.BackupPlan], error) {
+	return readAs(status, body, page("BackupPlanDetail", backupPlan.read))
 }
 
 func readAs[T any](status int, body []byte, read func(answer) (T, error)) (T, error) {
 	value, err := read(answer{status: status, body: body})
 	if err != nil {
 		pass := func(err error) error { return err }
-		err = ClassifyDBS(Failure{Err: err}, "Operation", newCredential("id", "secret", ""), pass)
+		var none T // as callDBS returns
+		return none, ClassifyDBS(Failure{Err: err}, "Operation", newCredential("id", "secret", ""), pass)
 	}
-	return value, err
+	return value, nil
 }
 
 // SignACS3 signs POST /?query, for a given date and nonce.

@@ -87,13 +87,13 @@ func (a *adversary) change() {
 	}
 }
 
-func (a *adversary) BackupSets(_ context.Context, query discovery.BackupSetQuery) (page discovery.BackupSetPage, err error) {
-	page.Sets, page.Totals = pageOf(a.sets, query.PageNum, a.base == 1)
+func (a *adversary) BackupSets(_ context.Context, query discovery.BackupSetQuery) (page discovery.Page[discovery.BackupSet], err error) {
+	page.Rows, page.Totals = pageOf(a.sets, query.PageNum, a.base == 1)
 	return page, nil
 }
 
 // DownloadTasks takes some milliseconds. The fake has one caller at a time.
-func (a *adversary) DownloadTasks(_ context.Context, _ string, pageNum int) (page discovery.DownloadTaskPage, err error) {
+func (a *adversary) DownloadTasks(_ context.Context, _ string, pageNum int) (page discovery.Page[discovery.DownloadTask], err error) {
 	if a.calls++; a.calls > 1 {
 		a.change()
 	}
@@ -102,15 +102,15 @@ func (a *adversary) DownloadTasks(_ context.Context, _ string, pageNum int) (pag
 		require.Less(a.t, (pageNum-a.base)*discovery.ListPageSize, len(a.tasks), "no page behind the end")
 	}
 	page.Date = now()
-	page.Tasks, page.Totals = pageOf(a.tasks, pageNum, a.base == 1)
+	page.Rows, page.Totals = pageOf(a.tasks, pageNum, a.base == 1)
 	if a.order == "oldest" {
-		page.Tasks = lastPageOf(a.tasks, pageNum, a.base == 1)
+		page.Rows = lastPageOf(a.tasks, pageNum, a.base == 1)
 	}
 	return page, nil
 }
 
-func (a *adversary) BackupPlans(context.Context, string, int) (discovery.BackupPlanPage, error) {
-	return discovery.BackupPlanPage{}, permanent("NotListed")
+func (a *adversary) BackupPlans(context.Context, string, int) (discovery.Page[discovery.BackupPlan], error) {
+	return discovery.Page[discovery.BackupPlan]{}, permanent("NotListed")
 }
 
 // Whatever comes and goes while the tasks are read, no set is announced that has had a

@@ -78,7 +78,7 @@ type fakePage struct {
 	tasks  []discovery.DownloadTask
 }
 
-func (f *fakeLists) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.BackupSetPage, error) {
+func (f *fakeLists) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.Page[discovery.BackupSet], error) {
 	call := listCall{operation: listSets, plan: query.BackupPlanID, pageNum: query.PageNum, query: query}
 	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
 		// It is not documented which time DBS selects by: the earliest is the strictest.
@@ -91,10 +91,10 @@ func (f *fakeLists) BackupSets(ctx context.Context, query discovery.BackupSetQue
 		page.sets, page.totals = pageOf(selected, query.PageNum, f.countsFromOne)
 		return page
 	})
-	return discovery.BackupSetPage{Totals: page.totals, Date: now(), Sets: page.sets}, err
+	return discovery.Page[discovery.BackupSet]{Totals: page.totals, Date: now(), Rows: page.sets}, err
 }
 
-func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (discovery.DownloadTaskPage, error) {
+func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (discovery.Page[discovery.DownloadTask], error) {
 	call := listCall{operation: listTasks, plan: plan, pageNum: pageNum}
 	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
 		page.tasks, page.totals = pageOf(plan.tasks, pageNum, f.countsFromOne)
@@ -103,19 +103,19 @@ func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int)
 		}
 		return page
 	})
-	return discovery.DownloadTaskPage{Totals: page.totals, Date: now(), Tasks: page.tasks}, err
+	return discovery.Page[discovery.DownloadTask]{Totals: page.totals, Date: now(), Rows: page.tasks}, err
 }
 
 // now is the Date of an answer.
 func now() time.Time { return time.Now().Truncate(time.Second) }
 
-func (f *fakeLists) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.BackupPlanPage, error) {
+func (f *fakeLists) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.Page[discovery.BackupPlan], error) {
 	call := listCall{operation: listPlans, plan: region, pageNum: pageNum}
 	page, err := f.list(ctx, call, func(*fakeDBSPlan) (page fakePage) {
 		page.plans, page.totals = pageOf(f.listed, pageNum, f.countsFromOne)
 		return page
 	})
-	return discovery.BackupPlanPage{Totals: page.totals, Date: now(), Plans: page.plans}, err
+	return discovery.Page[discovery.BackupPlan]{Totals: page.totals, Date: now(), Rows: page.plans}, err
 }
 
 func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSPlan) fakePage) (fakePage, error) {

@@ -15,19 +15,12 @@ import (
 	"increment-backup-download/handler/cloud"
 )
 
-// page is a page of any list.
-type page[T any] struct {
-	Totals
-	date time.Time
-	rows []T
-}
-
 // listing is one attempt to read a list of DBS. Rows come and go while it is read, and
 // pages shift. DBS is documented to count pages from 0 and has samples that count from
 // 1; it then answers PageNum 0 like PageNum 1. See
 // https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist.
 type listing[T any] struct {
-	fetch   func(ctx context.Context, pageNum int) (page[T], error)
+	fetch   func(ctx context.Context, pageNum int) (Page[T], error)
 	workers int                                       // pages to read at once if their order does not matter
 	reserve func(ctx context.Context, rows int) error // waits until so many rows may be kept
 	key     func(T) string
@@ -35,7 +28,7 @@ type listing[T any] struct {
 	keep    func(T) bool  // takes a row, one at a time, and reports whether it is new
 	since   int64         // rows made before may stay unread; 0: none may
 
-	samples  []page[T]    // PageNum 0 and, if there are more, 1
+	samples  []Page[T]    // PageNum 0 and, if there are more, 1
 	base     int          // PageNum of the first page: 0 or 1
 	end      int          // PageNum after the last page
 	elements int          // TotalElements of PageNum 0
@@ -105,10 +98,10 @@ func (l *listing[T]) open(ctx context.Context) error {
 		return &cloud.Error{Service: "DBS", Code: "UnexpectedAnswer",
 			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
 	}
-	l.samples, l.elements, l.read = []page[T]{first}, first.Elements, make(map[int]bool)
-	l.cutoff = milliseconds(first.date)
+	l.samples, l.elements, l.read = []Page[T]{first}, first.Elements, make(map[int]bool)
+	l.cutoff = milliseconds(first.Date)
 	seen := make(map[string]bool)
-	for _, row := range first.rows {
+	for _, row := range first.Rows {
 		seen[l.key(row)] = true
 		if l.cutoff != 0 {
 			l.cutoff = max(l.cutoff, l.made(row))
@@ -120,12 +113,12 @@ func (l *listing[T]) open(ctx context.Context) error {
 			return err
 		}
 		repeats := 0
-		for _, row := range second.rows {
+		for _, row := range second.Rows {
 			if seen[l.key(row)] {
 				repeats++
 			}
 		}
-		if 2*repeats > len(first.rows) {
+		if 2*repeats > len(first.Rows) {
 			l.base = 1
 		}
 		l.samples = append(l.samples, second)
@@ -160,7 +153,7 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 		if tail, err = l.fetch(ctx, last); err != nil {
 			return walkOpen, err
 		}
-		for _, row := range tail.rows {
+		for _, row := range tail.Rows {
 			l.takeRow(row)
 		}
 	}
@@ -168,7 +161,7 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 	pageNum, sampled := l.base, l.samples[l.base:]
 	step := l.order(append(slices.Clone(sampled), tail))
 	if step < 0 {
-		pageNum, sampled = last, []page[T]{tail}
+		pageNum, sampled = last, []Page[T]{tail}
 	}
 	elements, before := 0, int64(math.MaxInt64)
 	for ; step > 0 && pageNum < l.end || step < 0 && pageNum >= l.base; pageNum += step {
@@ -180,7 +173,7 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 				return walkOpen, err
 			}
 		}
-		var got page[T]
+		var got Page[T]
 		var err error
 		if len(sampled) > 0 {
 			got, sampled = sampled[0], sampled[1:]
@@ -190,14 +183,14 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 		switch {
 		case step > 0 && got.Elements < elements:
 			return walkVoid, nil // if a newer row was deleted, another one moved to a page that was read
-		case len(got.rows) != min(got.Elements-(pageNum-l.base)*ListPageSize, ListPageSize):
+		case len(got.Rows) != min(got.Elements-(pageNum-l.base)*ListPageSize, ListPageSize):
 			return walkOpen, nil
 		}
 		elements, l.end = got.Elements, got.Pages+l.base
 		far := false
-		for i, row := range got.rows {
+		for i, row := range got.Rows {
 			if step < 0 {
-				row = got.rows[len(got.rows)-1-i]
+				row = got.Rows[len(got.Rows)-1-i]
 			}
 			isNew, made := l.takeRow(row), l.made(row)
 			if made == 0 || isNew && made > before {
@@ -214,11 +207,11 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 
 // order returns 1 if the rows are ordered by when they were made with the newest first,
 // -1 with the oldest first, and 0 if neither is sure.
-func (l *listing[T]) order(sampled []page[T]) int {
+func (l *listing[T]) order(sampled []Page[T]) int {
 	var times []int64
 	seen := make(map[string]bool)
 	for _, got := range sampled {
-		for _, row := range got.rows {
+		for _, row := range got.Rows {
 			if key := l.key(row); !seen[key] {
 				seen[key] = true
 				times = append(times, l.made(row))
@@ -265,11 +258,11 @@ func (l *listing[T]) rest(ctx context.Context) error {
 
 // take keeps the rows of a page, and notes that it is read. The first page counts once,
 // even if DBS gives it for two numbers.
-func (l *listing[T]) take(pageNum int, got page[T]) {
+func (l *listing[T]) take(pageNum int, got Page[T]) {
 	counts := !l.read[pageNum] && pageNum >= l.base
 	l.read[pageNum] = true
 	l.most = max(l.most, got.Elements)
-	for _, row := range got.rows {
+	for _, row := range got.Rows {
 		l.takeRow(row)
 		if counts {
 			l.rows++

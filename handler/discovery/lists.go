@@ -40,11 +40,10 @@ func (p *planRun) readSets(ctx context.Context, workers int) error {
 	p.sets = newSetList(p.run.now, p.run.since, p.run.command.BackupSetIDs)
 	query := BackupSetQuery{BackupPlanID: p.id, Start: p.run.since.Add(-lookbackMargin), End: p.run.now.Add(time.Hour)}
 	l := listing[BackupSet]{
-		fetch: fetchBy(p.run.dbs, operationSets, p.id, func(ctx context.Context, pageNum int) (page[BackupSet], error) {
+		fetch: fetchBy(p.run.dbs, operationSets, p.id, func(ctx context.Context, pageNum int) (Page[BackupSet], error) {
 			query := query
 			query.PageNum = pageNum
-			got, err := p.run.lists.BackupSets(ctx, query)
-			return page[BackupSet]{got.Totals, got.Date, got.Sets}, err
+			return p.run.lists.BackupSets(ctx, query)
 		}),
 		workers: workers, reserve: p.reserve, made: untimed[BackupSet], keep: p.sets.add,
 		key: func(set BackupSet) string { return set.BackupSetJobID + "/" + set.BackupSetID },
@@ -59,9 +58,8 @@ func (p *planRun) readTasks(ctx context.Context, workers int) error {
 	err := readWhole(ctx, "download tasks", func() *listing[DownloadTask] {
 		p.tasks = newTaskList(p.sets)
 		return &listing[DownloadTask]{
-			fetch: fetchBy(p.run.dbs, operationTasks, p.id, func(ctx context.Context, pageNum int) (page[DownloadTask], error) {
-				got, err := p.run.lists.DownloadTasks(ctx, p.id, pageNum)
-				return page[DownloadTask]{got.Totals, got.Date, got.Tasks}, err
+			fetch: fetchBy(p.run.dbs, operationTasks, p.id, func(ctx context.Context, pageNum int) (Page[DownloadTask], error) {
+				return p.run.lists.DownloadTasks(ctx, p.id, pageNum)
 			}),
 			workers: workers, reserve: p.reserve, key: idOf, keep: p.tasks.add,
 			made:  func(task DownloadTask) int64 { return milliseconds(task.CreateTime) },
@@ -82,9 +80,8 @@ func (r *run) readPlans(ctx context.Context) (ids []string, err error) {
 		ids = nil
 		seen := make(map[string]bool)
 		return &listing[BackupPlan]{
-			fetch: fetchBy(r.dbs, operationPlans, "", func(ctx context.Context, pageNum int) (page[BackupPlan], error) {
-				got, err := r.lists.BackupPlans(ctx, r.config.Source.Region, pageNum)
-				return page[BackupPlan]{got.Totals, got.Date, got.Plans}, err
+			fetch: fetchBy(r.dbs, operationPlans, "", func(ctx context.Context, pageNum int) (Page[BackupPlan], error) {
+				return r.lists.BackupPlans(ctx, r.config.Source.Region, pageNum)
 			}),
 			workers: r.concurrency, reserve: func(_ context.Context, rows int) error { return tooLong(rows) },
 			key: func(plan BackupPlan) string { return plan.ID }, made: untimed[BackupPlan],
@@ -108,9 +105,9 @@ func untimed[T any](T) int64 { return 0 }
 
 // fetchBy returns a function that reads a page over all attempts.
 func fetchBy[T any](
-	caller *attempt.Caller, operation, plan string, read func(ctx context.Context, pageNum int) (page[T], error),
-) func(context.Context, int) (page[T], error) {
-	return func(ctx context.Context, pageNum int) (got page[T], err error) {
+	caller *attempt.Caller, operation, plan string, read func(ctx context.Context, pageNum int) (Page[T], error),
+) func(context.Context, int) (Page[T], error) {
+	return func(ctx context.Context, pageNum int) (got Page[T], err error) {
 		err = caller.Within(ctx).Do(func(ctx context.Context) (err error) {
 			got, err = read(ctx, pageNum)
 			return err

@@ -23,32 +23,32 @@ type endlessLists struct {
 	calls       func(call listCall)
 }
 
-func (l *endlessLists) BackupSets(_ context.Context, query discovery.BackupSetQuery) (discovery.BackupSetPage, error) {
-	page := discovery.BackupSetPage{Totals: totalsOf(l.sets)}
+func (l *endlessLists) BackupSets(_ context.Context, query discovery.BackupSetQuery) (discovery.Page[discovery.BackupSet], error) {
+	page := discovery.Page[discovery.BackupSet]{Totals: totalsOf(l.sets)}
 	l.calls(listCall{operation: listSets, pageNum: query.PageNum})
 	for i := query.PageNum * 100; i < min(l.sets, (query.PageNum+1)*100); i++ {
 		end := l.now.Add(time.Duration(i-l.sets) * time.Second)
 		set := discovery.BackupSet{BackupSetJobID: strings.Clone(jobID), BackupSetID: fmt.Sprintf("mysql-bin.%06d", i),
 			BackupStatus: "COMPLETED", StartTime: end.Add(-10 * time.Second), EndTime: end}
 		set.ExpiredTime, set.Size, set.StorageMethod = end.Add(1000*time.Hour), 18535+7*int64(i), strings.Clone("Standard")
-		page.Sets = append(page.Sets, set)
+		page.Rows = append(page.Rows, set)
 	}
 	return page, nil
 }
 
-func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (discovery.DownloadTaskPage, error) {
-	page := discovery.DownloadTaskPage{Totals: totalsOf(l.tasks)}
+func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (discovery.Page[discovery.DownloadTask], error) {
+	page := discovery.Page[discovery.DownloadTask]{Totals: totalsOf(l.tasks)}
 	l.calls(listCall{operation: listTasks, pageNum: pageNum})
 	for i := pageNum * 100; i < min(l.tasks, (pageNum+1)*100); i++ {
-		page.Tasks = append(page.Tasks, discovery.DownloadTask{
+		page.Rows = append(page.Rows, discovery.DownloadTask{
 			ID: fmt.Sprintf("urxgrxt7%05d", i), BackupSetID: strings.Clone(jobID), BackupSetCode: fmt.Sprintf("mysql-bin.%06d", i),
 			JobType: strings.Clone("cbs_backup_sub_cont"), Status: strings.Clone("finish"), CreateTime: l.now})
 	}
 	return page, nil
 }
 
-func (l *endlessLists) BackupPlans(context.Context, string, int) (discovery.BackupPlanPage, error) {
-	return discovery.BackupPlanPage{}, permanent("NotListed")
+func (l *endlessLists) BackupPlans(context.Context, string, int) (discovery.Page[discovery.BackupPlan], error) {
+	return discovery.Page[discovery.BackupPlan]{}, permanent("NotListed")
 }
 
 func totalsOf(n int) discovery.Totals { return discovery.Totals{Pages: (n + 99) / 100, Elements: n} }

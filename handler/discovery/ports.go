@@ -23,11 +23,11 @@ type Queue interface {
 // by PageNum; PageSize is [ListPageSize].
 type Lister interface {
 	// BackupPlans reads a page of DescribeBackupPlanList, of the plans of a region.
-	BackupPlans(ctx context.Context, region string, pageNum int) (BackupPlanPage, error)
+	BackupPlans(ctx context.Context, region string, pageNum int) (Page[BackupPlan], error)
 	// BackupSets reads a page of DescribeIncrementBackupList.
-	BackupSets(ctx context.Context, query BackupSetQuery) (BackupSetPage, error)
+	BackupSets(ctx context.Context, query BackupSetQuery) (Page[BackupSet], error)
 	// DownloadTasks reads a page of DescribeBackupSetDownloadTaskList.
-	DownloadTasks(ctx context.Context, backupPlanID string, pageNum int) (DownloadTaskPage, error)
+	DownloadTasks(ctx context.Context, backupPlanID string, pageNum int) (Page[DownloadTask], error)
 }
 
 // ListPageSize is the PageSize of every list: DBS takes 30, 50 or 100.
@@ -39,11 +39,11 @@ type Totals struct {
 	Elements int // TotalElements
 }
 
-// BackupPlanPage is a page of the backup plans of a region.
-type BackupPlanPage struct {
+// Page is a page of a list.
+type Page[T any] struct {
 	Totals
-	Date  time.Time // of DBS's answer, by the clock of DBS; zero if unknown
-	Plans []BackupPlan
+	Date time.Time // of DBS's answer, by the clock of DBS; zero if unknown
+	Rows []T
 }
 
 // BackupPlan is one item of DescribeBackupPlanList.
@@ -60,13 +60,6 @@ type BackupSetQuery struct {
 	Start, End   time.Time // StartTimestamp and EndTimestamp
 }
 
-// BackupSetPage is a page of a plan's incremental backup sets.
-type BackupSetPage struct {
-	Totals
-	Date time.Time // of DBS's answer, by the clock of DBS; zero if unknown
-	Sets []BackupSet
-}
-
 // BackupSet is one item of DescribeIncrementBackupList. A time that DBS does not
 // give, or gives as 0, is the zero time.
 type BackupSet struct {
@@ -78,13 +71,6 @@ type BackupSet struct {
 	ExpiredTime    time.Time // BackupSetExpiredTime
 	Size           int64     // BackupSize, in bytes; 0 if unknown
 	StorageMethod  string    // as DBS wrote it
-}
-
-// DownloadTaskPage is a page of a plan's download tasks, full and incremental.
-type DownloadTaskPage struct {
-	Totals
-	Date  time.Time // of DBS's answer, by the clock of DBS; zero if unknown
-	Tasks []DownloadTask
 }
 
 // DownloadTask is one item of DescribeBackupSetDownloadTaskList, without its
