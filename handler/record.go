@@ -30,23 +30,11 @@ func followUpKey(f events.FollowUp) recordKey {
 }
 
 func keyOf(parts ...string) recordKey {
-	hash := sha256.New()
-	var buffer [512]byte
-	text := buffer[:0]
+	text := make([]byte, 0, 1024)
 	for _, part := range parts {
-		text = binary.AppendUvarint(text, uint64(len(part)))
-		if len(text)+len(part) > len(buffer) {
-			hash.Write(text)
-			text = buffer[:0]
-			if len(part) > len(buffer) {
-				hash.Write([]byte(part))
-				continue
-			}
-		}
-		text = append(text, part...)
+		text = append(binary.AppendUvarint(text, uint64(len(part))), part...)
 	}
-	hash.Write(text)
-	return recordKey(hash.Sum(nil))
+	return sha256.Sum256(text)
 }
 
 // done is what a finished event leaves behind: the part of its result that the event

@@ -94,6 +94,14 @@ type try struct {
 	once    bool                   // never repeated: if MNS took the message, it would take another
 }
 
+// with makes the call through a caller.
+func (t try) with(caller *attempt.Caller) error {
+	if t.once {
+		return caller.Once(&attempt.State{}, t.call)
+	}
+	return caller.Do(t.call, slog.String("check", t.name))
+}
+
 // Run tries each permission, queue and endpoint that the deployment needs, all at
 // once, and creates and publishes nothing: DBS and MNS must refuse the requests that
 // would have an effect, for a parameter. It returns within timeLimit and before the
@@ -115,14 +123,7 @@ func (c *Checker) Run(ctx context.Context, requestID string) Report {
 	var running sync.WaitGroup
 	for i, t := range tries {
 		running.Go(func() {
-			caller := callers[t.service]
-			call := caller.Do
-			if t.once {
-				call = func(call func(context.Context) error, _ ...slog.Attr) error {
-					return caller.Once(&attempt.State{}, call)
-				}
-			}
-			results[i] = t.judge(call(t.call, slog.String("check", t.name)))
+			results[i] = t.judge(t.with(callers[t.service]))
 			results[i].Name = t.name
 			results[i].Detail = events.Truncate(results[i].Detail, maxDetail)
 		})
