@@ -164,3 +164,17 @@ func TestHandler_LeavesMoreTimeToAnswerALargerPayload(t *testing.T) {
 		})
 	}
 }
+
+func TestHandler_OpenEventsDoNotDrownTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.results.before = hang
+		_, err := d.handle(t, time.Minute, batch(items(10_000)...))
+		require.Error(t, err)
+		assert.Len(t, d.lines(t, "event open, to be delivered again"), 100)
+		more := d.lines(t, "more events open, without a line of their own")
+		require.Len(t, more, 1)
+		assert.InDelta(t, 10_000, more[0]["open"], 0)
+		assert.Contains(t, err.Error(), "10000 of 10000 events are open")
+	})
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -148,5 +150,83 @@ func TestHandler_ARepeatOfAFailedEventIsRememberedToo(t *testing.T) {
 	summary, err := d.Handle(t.Context(), "", stream(second))
 	require.NoError(t, err)
 	assert.Equal(t, 1, summary.AlreadyDone)
+	assert.Len(t, d.deadLetters.messages, 1)
+}
+
+func TestHandler_DeadLettersOnceWhileTheResultQueueIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.results.before = func(context.Context) error { return transient("InternalServerError") }
+		bodies := make([]string, 1500)
+		for i := range bodies {
+			bodies[i] = fmt.Sprintf("rubbish %d", i)
+		}
+		for range 3 {
+			_, err := d.handle(t, 10*time.Second, batch(bodies...))
+			require.Error(t, err)
+		}
+		assert.Len(t, d.deadLetters.messages, 1500)
+	})
+}
+
+func TestHandler_AFailedEventWithoutAMessageIDIsTriedAgain(t *testing.T) {
+	d := deploy(nil)
+	payload := []byte(`[{"specversion":"1.0","id":"1","source":"rule","type":"t","data":{"BackupSetId":"a","BackupSetName":"b"}}]`)
+	d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+	summary, err := d.Handle(t.Context(), "", payload)
+	require.NoError(t, err)
+	require.Equal(t, 1, summary.Failed)
+	d.dbs.before = nil
+	summary, err = d.Handle(t.Context(), "", payload)
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Created)
+}
+
+func TestHandler_ABodyThatNoQueueCanHoldHasItsFailurePublished(t *testing.T) {
+	for name, c := range map[string]struct {
+		body   string
+		refuse error
+	}{
+		"over 64 KB":            {strings.Repeat("x", 65_537), nil},
+		"over 64 KB in base64":  {strings.Repeat("\x01", 50_000), permanent("InvalidArgument")},
+		"at 64 KB, and refused": {strings.Repeat("x", 65_536), permanent("InvalidArgument")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := deploy(nil)
+			d.deadLetters.refuse = func(string) error { return c.refuse }
+			summary, err := d.Handle(t.Context(), "", batch(c.body))
+			require.NoError(t, err)
+			assert.Equal(t, 1, summary.Failed)
+			assert.Empty(t, d.deadLetters.messages)
+			assert.Contains(t, d.results.results(t)["event-0"].Data.ErrMessage, "too large to keep")
+		})
+	}
+}
+
+func TestHandler_AResultThatComesBackIsNotAnswered(t *testing.T) {
+	d := deploy(nil)
+	_, err := d.Handle(t.Context(), "", batch(item(1)))
+	require.NoError(t, err)
+	result := d.results.messages[0]
+	summary, err := d.Handle(t.Context(), "", stream(element{ID: "back", MessageID: "back", Body: result}))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Equal(t, []string{result}, d.deadLetters.messages)
+	assert.Len(t, d.results.messages, 1, "it would come back without end")
+	assert.Equal(t, 1, d.dbs.total)
+	require.Len(t, d.lines(t, "event failed"), 1)
+	assert.Contains(t, d.lines(t, "event failed")[0]["error"], "result queue")
+
+	summary, err = d.Handle(t.Context(), "", stream(element{ID: "back", MessageID: "back", Body: result}))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.AlreadyDone)
+}
+
+func TestHandler_AnUnknownBackupStatusIsNotSkipped(t *testing.T) {
+	d := deploy(nil)
+	summary, err := d.Handle(t.Context(), "", batch(strings.Replace(item(58), "COMPLETED", "DONE", 1)))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Equal(t, events.CodeUnknownBackupStatus, d.results.results(t)["event-0"].Data.ErrCode)
 	assert.Len(t, d.deadLetters.messages, 1)
 }

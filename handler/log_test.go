@@ -1,9 +1,12 @@
 package handler_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -48,4 +51,48 @@ func TestHandler_LogsEachEventAndASummary(t *testing.T) {
 		assert.InDelta(t, 1, done[count], 0, count)
 	}
 	assert.NotContains(t, d.log.String(), "secret body")
+}
+
+func TestHandler_SaysWhatIsOpenAndForHowLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.results.before = func(context.Context) error { return transient("InternalServerError") }
+		at := func(age time.Duration) string { return time.Now().Add(-age).UTC().Format(time.RFC3339) }
+		_, err := d.handle(t, 10*time.Second, stream(
+			element{ID: "old", MessageID: "old", Time: at(3 * time.Hour), Body: item(1)},
+			element{ID: "new", MessageID: "new", Time: at(time.Minute), Body: item(2)}))
+		require.Error(t, err)
+		assert.Contains(t, err.Error(), "its result is not published")
+		assert.Contains(t, err.Error(), "task task-1 exists, DBS RequestId D6E068C3")
+		lines := d.lines(t, "event open, to be delivered again")
+		require.Len(t, lines, 2)
+		for _, line := range lines {
+			assert.Equal(t, "InternalServerError", line["errCode"])
+			assert.NotEmpty(t, line["taskId"])
+			assert.Equal(t, "D6E068C3", line["dbsRequestId"])
+			if line["eventId"] == "old" {
+				assert.Equal(t, "ERROR", line["level"])
+				assert.InDelta(t, 180, line["ageMinutes"], 1)
+			} else {
+				assert.Equal(t, "WARN", line["level"])
+				assert.NotContains(t, line, "ageMinutes")
+			}
+		}
+		assert.InDelta(t, 180, d.lines(t, "events left open for redelivery")[0]["oldestOpenMinutes"], 1)
+	})
+}
+
+func TestHandler_NamesTheSetAndTheStatusOfWhatItIgnores(t *testing.T) {
+	d := deploy(nil)
+	summary, err := d.Handle(t.Context(), "", batch(strings.Replace(item(58), "COMPLETED", " filling", 1)))
+	require.NoError(t, err)
+	require.Len(t, summary.Results, 1)
+	entry := summary.Results[0]
+	assert.Equal(t, "ignored", entry.Outcome)
+	assert.Equal(t, "mysql-bin.000058", entry.BackupSetName)
+	assert.Equal(t, " filling", entry.BackupStatus)
+	lines := d.lines(t, "event ignored: the backup set is not complete")
+	require.Len(t, lines, 1)
+	assert.Equal(t, "mysql-bin.000058", lines[0]["backupSetName"])
+	assert.Equal(t, " filling", lines[0]["backupStatus"])
 }

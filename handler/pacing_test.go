@@ -151,3 +151,76 @@ func TestHandler_OnlyATimeoutMakesTheNextAttemptLonger(t *testing.T) {
 		assert.Equal(t, []time.Duration{15 * time.Second, 30 * time.Second}, hung)
 	})
 }
+
+func TestHandler_APauseHoldsAfterTheRateLimitToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.MaxRequestsPerSecond = 1 })
+		var throttled time.Time
+		var early int
+		d.dbs.before = func(context.Context, events.Request) error {
+			switch {
+			case throttled.IsZero():
+				time.Sleep(500 * time.Millisecond) // the others wait for their turn meanwhile
+				throttled = time.Now()
+				return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: 5 * time.Second}
+			case time.Since(throttled) < 5*time.Second:
+				early++
+			}
+			return nil
+		}
+		_, err := d.handle(t, time.Minute, batch(items(4)...))
+		require.NoError(t, err)
+		assert.Zero(t, early)
+	})
+}
+
+func TestHandler_AWaitHintCountsOnlyBesideThrottling(t *testing.T) {
+	calls := func(t *testing.T, hint time.Duration) (total int) {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+			d.dbs.before = func(context.Context, events.Request) error {
+				return &cloud.Error{Service: "DBS", Code: "ServiceUnavailable", HTTPStatusCode: 503, RetryAfter: hint}
+			}
+			_, err := d.handle(t, 10*time.Second, batch(items(16)...))
+			require.Error(t, err)
+			total = d.dbs.total
+		})
+		return total
+	}
+	for _, hint := range []time.Duration{0, time.Millisecond, 58 * time.Second} {
+		total := calls(t, hint)
+		assert.Greater(t, total, 16*3, "hint %v", hint)
+		assert.Less(t, total, 16*20, "hint %v", hint)
+	}
+	t.Run("and is a floor under the backoff", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			d.dbs.before = func(context.Context, events.Request) error {
+				return &cloud.Error{Service: "DBS", Code: "Throttling.User", Throttled: true, RetryAfter: time.Millisecond}
+			}
+			_, err := d.handle(t, 10*time.Second, batch(items(16)...))
+			require.Error(t, err)
+			assert.Less(t, d.dbs.total, 100)
+		})
+	})
+}
+
+func TestHandler_CountsThrottlingByMNS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		first := true
+		d.results.before = func(context.Context) error {
+			if first {
+				first = false
+				return &cloud.Error{Service: "MNS", Code: "QpsLimitExceeded", Throttled: true}
+			}
+			return nil
+		}
+		_, err := d.handle(t, time.Minute, batch(item(1)))
+		require.NoError(t, err)
+		assert.InDelta(t, 1, d.lines(t, "invocation done")[0]["throttled"], 0)
+		again := d.lines(t, "calling MNS again")
+		require.Len(t, again, 1)
+		assert.Equal(t, "DEBUG", again[0]["level"])
+	})
+}

@@ -1,11 +1,18 @@
 package handler_test
 
 import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"increment-backup-download/events"
 	"increment-backup-download/handler"
+	"increment-backup-download/handler/outbox"
 )
 
 func TestRecord_ForgetsTheOldestAndTheirKeys(t *testing.T) {
@@ -13,4 +20,40 @@ func TestRecord_ForgetsTheOldestAndTheirKeys(t *testing.T) {
 	assert.Greater(t, entries, 300)
 	assert.Less(t, entries, 700)
 	assert.LessOrEqual(t, keys, 2*entries+2, "the keys of what is forgotten")
+}
+
+func TestHandler_RemembersWithinBounds(t *testing.T) {
+	h := handler.New(handler.Config{Concurrency: 4}, handler.Ports{Tasks: forgetfulDBS{}, Results: discardQueue{}, DeadLetters: discardQueue{}}, discard)
+	name := strings.Repeat("😀", 1000)
+	heap := func() uint64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := heap()
+	for round := range 180 {
+		bodies := make([]string, 100)
+		for i := range bodies {
+			bodies[i] = fmt.Sprintf(`{"BackupSetJobId":"job","BackupSetId":"%d-%d-%s"}`, round, i, name)
+		}
+		_, err := h.Handle(t.Context(), "", []byte(strings.ReplaceAll(string(batch(bodies...)), "event-", fmt.Sprintf("%d-", round))))
+		require.NoError(t, err)
+	}
+	grown := int64(heap()) - int64(before)
+	runtime.KeepAlive(h)
+	assert.Less(t, grown, int64(16<<20), "18,000 names of 4,000 bytes")
+}
+
+// forgetfulDBS and discardQueue keep nothing.
+type forgetfulDBS struct{}
+
+func (forgetfulDBS) CreateTask(context.Context, events.Request) (handler.Task, error) {
+	return handler.Task{ID: "1jydacm000001", RequestID: "D6E068C3-25BC-455A-85FE-45F0B22ECB1F"}, nil
+}
+
+type discardQueue struct{ inspected }
+
+func (discardQueue) Send(_ context.Context, messages []outbox.Message) []error {
+	return make([]error, len(messages))
 }

@@ -113,3 +113,38 @@ func TestHandler_OneUnknownRefusalFailsFewInvocations(t *testing.T) {
 		assert.Equal(t, []string{item(0)}, d.deadLetters.messages)
 	})
 }
+
+func TestHandler_AnUnrecognizedRefusalGetsThreeAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = func(_ context.Context, request events.Request) error {
+			if request.ClientToken == "event-7" {
+				return &cloud.Error{Service: "DBS", Code: "Instance.Strange", HTTPStatusCode: 400, Unrecognized: true}
+			}
+			return nil
+		}
+		started := time.Now()
+		summary, err := d.handle(t, 5*time.Minute, batch(items(100)...))
+		var redelivery *handler.RedeliveryError
+		require.ErrorAs(t, err, &redelivery)
+		assert.Contains(t, err.Error(), "Instance.Strange")
+		assert.Equal(t, 3, d.dbs.calls["event-7"])
+		assert.Equal(t, 99, summary.Created)
+		assert.Less(t, time.Since(started), 5*time.Second)
+		assert.Empty(t, d.deadLetters.messages, "it may be our table that is incomplete")
+	})
+}
+
+func TestHandler_ARefusedAnnouncementIsNotDeadLettered(t *testing.T) {
+	d := deploy(nil)
+	d.dbs.before = func(context.Context, events.Request) error { return permanent("Param.NotFound") }
+	announcement := `{"specversion":"1.0","id":"job/mysql-bin.000054","source":"acs:dbs:cn-hangzhou:1234567890123456:backupplan/dbsqdss5tmh0001",` +
+		`"type":"dbs:IncrementBackupSet:Completed","data":` + item(54) + `}`
+	summary, err := d.Handle(t.Context(), "", batch(announcement))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Empty(t, d.deadLetters.messages, "DBS still has the set, and the next run would announce it again")
+	assert.Equal(t, "Param.NotFound", d.results.results(t)["job/mysql-bin.000054"].Data.ErrCode)
+	require.Len(t, d.lines(t, "event failed"), 1)
+	assert.Equal(t, "ERROR", d.lines(t, "event failed")[0]["level"])
+}
