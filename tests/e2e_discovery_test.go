@@ -213,6 +213,36 @@ func TestDiscovery_TellsNoDownloadLink(t *testing.T) {
 	}
 }
 
+// With BACKUP_PLAN_IDS all, a run takes the plans of the region that have begun and back
+// up incrementally, one that was added since the last run too.
+func TestDiscovery_AllPlansOfTheRegion(t *testing.T) {
+	cloud, _ := deploy(t, map[string]string{"BACKUP_PLAN_IDS": "all", "SOURCE_QUEUE": harness.SourceQueue})
+	add := func(plan dbs.Plan) {
+		cloud.DBS.SetPlan(plan)
+		cloud.DBS.AddSet(plan.ID, dbs.Set{JobID: "job-" + plan.ID, Name: "mysql-bin.000048", Start: time.Now().Add(-2 * time.Hour), End: time.Now().Add(-time.Hour)})
+	}
+	for _, plan := range []dbs.Plan{
+		{ID: "running"}, {ID: "paused", Status: "pause"}, {ID: "locked", Status: "locked"},
+		{ID: "waiting", Status: "wait"}, {ID: "failed", Status: "init"}, {ID: "checked", Status: "check_pass"},
+		{ID: "full", OnlyFull: true}, {ID: "elsewhere", Region: "eu-central-1"},
+	} {
+		add(plan)
+	}
+	plans := func() (ids []string) {
+		found, _, err := fireTimer(t, cloud, "")
+		require.NoError(t, err)
+		for _, plan := range found.Plans {
+			assert.Equal(t, 1, plan.Listed, plan.BackupPlanID)
+			ids = append(ids, plan.BackupPlanID)
+		}
+		return ids
+	}
+	assert.ElementsMatch(t, []string{"running", "paused", "locked"}, plans())
+	assert.Len(t, cloud.MNS.Messages(harness.SourceQueue), 3)
+	add(dbs.Plan{ID: "new"})
+	assert.ElementsMatch(t, []string{"running", "paused", "locked", "new"}, plans())
+}
+
 // Calls fail and the process is killed while sets appear, fill and expire. In the end
 // every finished set has exactly one task.
 func TestDiscovery_Chaos(t *testing.T) {

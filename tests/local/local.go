@@ -87,7 +87,9 @@ func (l *local) run(ctx context.Context) (ok bool, err error) {
 		fillPlan(cloud.DBS)
 		fillOtherPlan(cloud.DBS)
 		letTasksEnd(cloud, l.taskTime)
-	} else if !l.discover {
+	} else if l.discover {
+		settings["BACKUP_PLAN_IDS"] = "all"
+	} else {
 		settings = nil
 	}
 	if l.keep && l.json {

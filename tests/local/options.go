@@ -25,7 +25,7 @@ Flags:
   -payload FILE  deliver this file as it is, like a console test; - is standard input
   -events N      deliver N generated events in batches of 100
   -discover      with -events: they are backup sets that appear in DBS and that a timer
-                 discovers
+                 discovers, with BACKUP_PLAN_IDS all
   -faults RATE   with -events: this share (0 to 0.5) of the calls to DBS and MNS goes
                  wrong, the process is killed now and then, and a third of the events
                  are repeated, malformed or refused
