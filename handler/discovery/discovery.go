@@ -142,8 +142,7 @@ type turn struct {
 // its lists within a share of the time; a plan that cannot gets one more share after
 // the others. A share starts when calls may start: a pause is of all plans.
 func (r *run) discover(plans []string) ([]PlanReport, error) {
-	reports := make([]PlanReport, len(plans))
-	failed := make([]*Failure, len(plans))
+	reports, failures := make([]PlanReport, len(plans)), make([]Failure, len(plans))
 	waiting := make(chan turn, 2*len(plans))
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
 		waiting <- turn{plan: i}
@@ -152,16 +151,23 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 	look := func(t turn) {
 		r.dbs.Gate.Pause(r.budget.Calls)
 		left := len(waiting) + 1
-		share, cancel := shareOf(r.budget.Calls, atOnce, left)
-		defer cancel()
-		p := &planRun{run: r, id: plans[t.plan], started: time.Now()}
-		defer p.leave()
-		failure := p.read(share, max(1, r.concurrency/atOnce))
-		if failure != nil && left > atOnce && !t.again && cloud.KindOf(failure.Err) == cloud.Transient {
-			waiting <- turn{plan: t.plan, again: true}
-			return
+		share := r.budget.Calls
+		if deadline, ok := share.Deadline(); ok && left > atOnce {
+			part := time.Until(deadline) * time.Duration(atOnce) / time.Duration(left)
+			ctx, cancel := context.WithTimeoutCause(share, part, errShareUsedUp)
+			defer cancel()
+			share = ctx
 		}
-		reports[t.plan], failed[t.plan] = p.finish(failure)
+		p := &planRun{run: r, id: plans[t.plan], started: time.Now()}
+		failure := p.read(share, max(1, r.concurrency/atOnce))
+		if failure.Err != nil && left > atOnce && !t.again && cloud.KindOf(failure.Err) == cloud.Transient {
+			waiting <- turn{plan: t.plan, again: true}
+		} else {
+			reports[t.plan], failures[t.plan] = p.finish(failure)
+		}
+		if p.holdsPlace {
+			<-r.large
+		}
 	}
 	var running sync.WaitGroup
 	for range atOnce {
@@ -180,12 +186,7 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 	if more := r.warned.Load() - maxWarned; more > 0 {
 		r.log.LogAttrs(r.budget.Calls, slog.LevelWarn, "more downloads failed than are named here", slog.Int64("count", more))
 	}
-	var failures []Failure
-	for _, failure := range failed {
-		if failure != nil {
-			failures = append(failures, *failure)
-		}
-	}
+	failures = slices.DeleteFunc(failures, func(f Failure) bool { return f.Err == nil })
 	if len(failures) > 0 {
 		return reports, &DiscoveryError{Plans: len(plans), Failures: failures}
 	}
@@ -194,16 +195,6 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 
 // errShareUsedUp is the cause with which a plan's share of the time ends.
 var errShareUsedUp = errors.New("the plan's share of the time of the run is used up")
-
-// shareOf returns ctx for one of the plans that wait, with a share of its time.
-func shareOf(ctx context.Context, atOnce, waiting int) (context.Context, context.CancelFunc) {
-	deadline, bounded := ctx.Deadline()
-	if !bounded || waiting <= atOnce {
-		return context.WithCancel(ctx)
-	}
-	share := time.Until(deadline) * time.Duration(atOnce) / time.Duration(waiting)
-	return context.WithTimeoutCause(ctx, share, errShareUsedUp)
-}
 
 // maxAnnounced bounds the messages in the source queue: a run announces as many as
 // are missing there.

@@ -31,12 +31,11 @@ type listing[T any] struct {
 	samples  []Page[T]    // PageNum 0 and, if there are more, 1
 	base     int          // PageNum of the first page: 0 or 1
 	end      int          // PageNum after the last page
-	elements int          // TotalElements of PageNum 0
+	elements int          // TotalElements of PageNum 0; the largest one if timeless
 	cutoff   int64        // a row made later may not have existed when DBS answered for PageNum 0; 0 if unknown
 	read     map[int]bool // by PageNum
 	known    int          // different rows, without those made after cutoff
-	timeless bool         // a row has no time, and so may be new
-	most     int          // the largest TotalElements
+	timeless bool         // a row has no time, and so may have come while another one went
 	rows     int          // with those that the list repeats
 	sum      uint64       // of their checksums
 }
@@ -61,7 +60,7 @@ func readWhole[T any](ctx context.Context, what string, attempt func() *listing[
 		return err
 	}
 	return &cloud.Error{Service: "DBS", Code: "IncompleteList",
-		Message: fmt.Sprintf("%d of %d %s are listed, at the second attempt too", second.known, second.needed(), what)}
+		Message: fmt.Sprintf("%d of %d %s are listed, at the second attempt too", second.known, second.elements, what)}
 }
 
 // run reads the list, and reports whether it found all rows that were there all the
@@ -76,16 +75,7 @@ func (l *listing[T]) run(ctx context.Context) (whole bool, err error) {
 		}
 	}
 	err = l.rest(ctx)
-	return l.known >= l.needed(), err
-}
-
-// needed returns how many rows there must be. A row without a time may have come while
-// another one went.
-func (l *listing[T]) needed() int {
-	if l.timeless {
-		return l.most
-	}
-	return l.elements
+	return l.known >= l.elements, err
 }
 
 // open reads PageNum 0, and 1 if there are more: pages count from 1 if that repeats 0.
@@ -261,13 +251,15 @@ func (l *listing[T]) rest(ctx context.Context) error {
 func (l *listing[T]) take(pageNum int, got Page[T]) {
 	counts := !l.read[pageNum] && pageNum >= l.base
 	l.read[pageNum] = true
-	l.most = max(l.most, got.Elements)
 	for _, row := range got.Rows {
 		l.takeRow(row)
 		if counts {
 			l.rows++
 			l.sum += uint64(crc32.ChecksumIEEE([]byte(l.key(row))))
 		}
+	}
+	if l.timeless {
+		l.elements = max(l.elements, got.Elements)
 	}
 }
 

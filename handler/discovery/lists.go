@@ -24,14 +24,12 @@ const (
 
 // read reads the plan's lists. The sets come before the tasks: a task that is made
 // meanwhile is seen.
-func (p *planRun) read(ctx context.Context, workers int) *Failure {
-	if err := p.readSets(ctx, workers); err != nil {
-		return &Failure{p.id, operationSets, err}
+func (p *planRun) read(ctx context.Context, workers int) Failure {
+	operation, err := operationSets, p.readSets(ctx, workers)
+	if err == nil {
+		operation, err = operationTasks, p.readTasks(ctx, workers)
 	}
-	if err := p.readTasks(ctx, workers); err != nil {
-		return &Failure{p.id, operationTasks, err}
-	}
-	return nil
+	return Failure{p.id, operation, err}
 }
 
 // readSets reads the plan's backup sets. Sets that are missing, since pages shifted
@@ -83,7 +81,7 @@ func (r *run) readPlans(ctx context.Context) (ids []string, err error) {
 			fetch: fetchBy(r.dbs, operationPlans, "", func(ctx context.Context, pageNum int) (Page[BackupPlan], error) {
 				return r.lists.BackupPlans(ctx, r.config.Source.Region, pageNum)
 			}),
-			workers: r.concurrency, reserve: func(_ context.Context, rows int) error { return tooLong(rows) },
+			workers: r.concurrency, reserve: func(context.Context, int) error { return nil },
 			key: func(plan BackupPlan) string { return plan.ID }, made: untimed[BackupPlan],
 			keep: func(plan BackupPlan) bool {
 				if seen[plan.ID] {
@@ -118,8 +116,13 @@ func fetchBy[T any](
 
 // reserve waits until the plan may keep a list of so many rows.
 func (p *planRun) reserve(ctx context.Context, rows int) error {
-	if err := tooLong(rows); err != nil || rows <= largeList || p.holdsPlace {
-		return err
+	if rows <= largeList || rows <= maxRows && p.holdsPlace {
+		return nil
+	}
+	if rows > maxRows {
+		return &cloud.Error{Kind: cloud.Permanent, Service: "DBS", Code: "ListTooLong",
+			Message: fmt.Sprintf("the list has %d rows, and discovery can keep %d", rows, maxRows),
+			Fix:     "shorten LOOKBACK_HOURS or the LookbackHours of the command"}
 	}
 	select {
 	case p.run.large <- struct{}{}:
@@ -128,21 +131,4 @@ func (p *planRun) reserve(ctx context.Context, rows int) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// leave gives the place for a large list to another plan.
-func (p *planRun) leave() {
-	if p.holdsPlace {
-		<-p.run.large
-	}
-}
-
-// tooLong returns an error if a list has too many rows.
-func tooLong(rows int) error {
-	if rows <= maxRows {
-		return nil
-	}
-	return &cloud.Error{Kind: cloud.Permanent, Service: "DBS", Code: "ListTooLong",
-		Message: fmt.Sprintf("the list has %d rows, and discovery can keep %d", rows, maxRows),
-		Fix:     "shorten LOOKBACK_HOURS or the LookbackHours of the command"}
 }

@@ -25,19 +25,20 @@ type planRun struct {
 
 // finish announces the difference of the plan's lists. A plan whose lists cannot be had
 // whole is left alone.
-func (p *planRun) finish(failure *Failure) (PlanReport, *Failure) {
-	if failure != nil {
-		p.logFailure("backup plan left alone: a list cannot be read whole", failure)
-		return PlanReport{BackupPlanID: p.id, Error: failure.text()}, failure
+func (p *planRun) finish(failure Failure) (PlanReport, Failure) {
+	report := PlanReport{BackupPlanID: p.id}
+	text := "backup plan left alone: a list cannot be read whole"
+	if failure.Err == nil {
+		failure = p.announce(p.decide())
+		text = "announcements held back: they cannot be sent"
+		report = p.report()
+		p.logFindings()
+		p.logReport(report)
 	}
-	failure = p.announce(p.decide())
-	report := p.report()
-	if failure != nil {
+	if failure.Err != nil {
 		report.Error = failure.text()
-		p.logFailure("announcements held back: they cannot be sent", failure)
+		p.logFailure(text, failure)
 	}
-	p.logFindings()
-	p.logReport(report)
 	return report, failure
 }
 
@@ -55,13 +56,14 @@ func (p *planRun) decide() []*listedSet {
 		case set.tasks.lasts:
 			set.state = stateWithTask
 		case set.state != stateHeldBack:
-		case set.tasks.failed > 0 && !p.triesAgain(set):
-			set.state = stateTaskFailed
+		case set.tasks.failed > 0:
 			p.warnOfFailure(set)
-		default:
-			if set.tasks.failed > 0 {
-				p.warnOfFailure(set)
+			if p.run.command.RetryFailed && (set.tasks.failed < maxFailures || p.sets.only[set.key.setID]) {
+				wanted = append(wanted, set)
+			} else {
+				set.state = stateTaskFailed
 			}
+		default:
 			wanted = append(wanted, set)
 		}
 	}
@@ -70,11 +72,6 @@ func (p *planRun) decide() []*listedSet {
 			strings.Compare(a.key.setID, b.key.setID), strings.Compare(a.key.jobID, b.key.jobID))
 	})
 	return wanted
-}
-
-// triesAgain reports whether the run announces a set whose download failed.
-func (p *planRun) triesAgain(set *listedSet) bool {
-	return p.run.command.RetryFailed && (set.tasks.failed < maxFailures || p.sets.only[set.key.setID])
 }
 
 func (p *planRun) warnOfFailure(set *listedSet) {
@@ -88,13 +85,13 @@ func (p *planRun) warnOfFailure(set *listedSet) {
 
 // announce sends the sets to the source queue, one batch after the other, so that
 // what does not get there is the newest.
-func (p *planRun) announce(wanted []*listedSet) *Failure {
+func (p *planRun) announce(wanted []*listedSet) Failure {
 	if len(wanted) == 0 {
-		return nil
+		return Failure{}
 	}
 	allowed, err := p.run.allow(len(wanted))
 	if err != nil {
-		return &Failure{p.id, operationDepth, err}
+		return Failure{p.id, operationDepth, err}
 	}
 	if more := len(wanted) - allowed; more > 0 {
 		p.log(slog.LevelWarn, "announcements held back: the source queue is at its limit",
@@ -105,7 +102,7 @@ func (p *planRun) announce(wanted []*listedSet) *Failure {
 		for _, set := range wanted {
 			set.state = stateAnnounced
 		}
-		return nil
+		return Failure{}
 	}
 	out := outbox.New(p.run.budget, p.run.source, p.run.log)
 	var mu sync.Mutex // guards failure
@@ -124,10 +121,7 @@ func (p *planRun) announce(wanted []*listedSet) *Failure {
 		}
 		out.Flush()
 	}
-	if failure != nil {
-		return &Failure{p.id, operationAnnounce, failure}
-	}
-	return nil
+	return Failure{p.id, operationAnnounce, failure}
 }
 
 func (p *planRun) announcement(set *listedSet) string {
@@ -254,7 +248,7 @@ func (p *planRun) warnOfSets(text string, sets []setKey) {
 
 // logFailure logs why the plan is not done: an ERROR if the next run fails as well
 // unless a person does something.
-func (p *planRun) logFailure(text string, failure *Failure) {
+func (p *planRun) logFailure(text string, failure Failure) {
 	level := slog.LevelWarn
 	if cloud.KindOf(failure.Err) != cloud.Transient {
 		level = slog.LevelError

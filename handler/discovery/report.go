@@ -70,7 +70,7 @@ type DiscoveryError struct { //nolint:revive // Function Compute reports the nam
 type Failure struct {
 	BackupPlanID string // empty: the list of the plans
 	Operation    string // of DBS or MNS
-	Err          error  // of the operation's last attempt
+	Err          error  // of the operation's last attempt; nil: nothing failed
 }
 
 // text says what failed, in the service's own words, and the fix if it is known.
