@@ -131,24 +131,19 @@ type run struct {
 // that may be read at once, so that a plan whose pages hang leaves places to the others.
 const plansAtOnce = 4
 
-// turn is a plan that waits to be looked at.
-type turn struct {
-	plan  int
-	again bool // its share of the time was used up once
-}
-
 // discover looks at a few plans at a time, and returns their reports in order. They
 // start in an order that changes, so that none is always the last in line. Each reads
 // its lists within a share of the time; a plan that cannot gets one more share after
 // the others. A share starts when calls may start: a pause is of all plans.
 func (r *run) discover(plans []string) ([]PlanReport, error) {
 	reports, failures := make([]PlanReport, len(plans)), make([]Failure, len(plans))
-	waiting := make(chan turn, 2*len(plans))
+	again := make([]bool, len(plans))
+	waiting := make(chan int, 2*len(plans))
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
-		waiting <- turn{plan: i}
+		waiting <- i
 	}
 	atOnce := max(1, min(plansAtOnce, len(plans), r.concurrency))
-	look := func(t turn) {
+	look := func(i int) {
 		r.dbs.Gate.Pause(r.budget.Calls)
 		left := len(waiting) + 1
 		share := r.budget.Calls
@@ -158,12 +153,13 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 			defer cancel()
 			share = ctx
 		}
-		p := &planRun{run: r, id: plans[t.plan], started: time.Now()}
+		p := &planRun{run: r, id: plans[i], started: time.Now()}
 		failure := p.read(share, max(1, r.concurrency/atOnce))
-		if failure.Err != nil && left > atOnce && !t.again && cloud.KindOf(failure.Err) == cloud.Transient {
-			waiting <- turn{plan: t.plan, again: true}
+		if failure.Err != nil && left > atOnce && !again[i] && cloud.KindOf(failure.Err) == cloud.Transient {
+			again[i] = true
+			waiting <- i
 		} else {
-			reports[t.plan], failures[t.plan] = p.finish(failure)
+			reports[i], failures[i] = p.finish(failure)
 		}
 		if p.holdsPlace {
 			<-r.large
@@ -174,8 +170,8 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 		running.Go(func() {
 			for {
 				select {
-				case t := <-waiting:
-					look(t)
+				case i := <-waiting:
+					look(i)
 				default:
 					return
 				}

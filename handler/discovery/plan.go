@@ -145,7 +145,6 @@ func (p *planRun) report() PlanReport {
 		stateBeforeLookback: &report.BeforeLookback, stateTaskFailed: &report.TaskFailed,
 		stateAnnounced: &report.Announced, stateHeldBack: &report.HeldBack,
 	}
-	listed := make(map[string]bool)
 	var underWay int64
 	for i := range p.sets.sets {
 		set := &p.sets.sets[i]
@@ -156,13 +155,10 @@ func (p *planRun) report() PlanReport {
 		if made := set.tasks.underWay; made != 0 && (underWay == 0 || made < underWay) {
 			underWay = made
 		}
-		if p.sets.only[set.key.setID] {
-			listed[set.key.setID] = true
-		}
 	}
 	report.OldestDownloadMinutes = p.age(underWay)
 	for _, id := range p.run.command.BackupSetIDs {
-		if !listed[id] {
+		if !p.sets.only[id] {
 			report.NotListed = append(report.NotListed, id)
 		}
 	}

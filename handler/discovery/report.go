@@ -76,14 +76,10 @@ type Failure struct {
 // text says what failed, in the service's own words, and the fix if it is known.
 func (f Failure) text() string {
 	service := cloud.ErrorOf(f.Err)
-	text := fmt.Sprintf("backup plan %s: %s: ", f.BackupPlanID, f.Operation)
-	if f.BackupPlanID == "" {
-		text = f.Operation + ": "
-	}
 	if service.Fix == "" {
-		return text + events.Truncate(f.Err.Error(), maxReason)
+		return f.Operation + ": " + events.Truncate(f.Err.Error(), maxReason)
 	}
-	return text + events.Truncate(service.Cause(), maxReason) + ". Fix: " + events.Truncate(service.Fix, maxReason)
+	return f.Operation + ": " + events.Truncate(service.Cause(), maxReason) + ". Fix: " + events.Truncate(service.Fix, maxReason)
 }
 
 func (e *DiscoveryError) Error() string {
@@ -93,7 +89,11 @@ func (e *DiscoveryError) Error() string {
 		fmt.Fprintf(&s, " for %d of %d backup plans", len(e.Failures), e.Plans)
 	}
 	for _, failure := range e.Failures[:min(len(e.Failures), maxReasons)] {
-		s.WriteString("; " + failure.text())
+		s.WriteString("; ")
+		if failure.BackupPlanID != "" {
+			s.WriteString("backup plan " + failure.BackupPlanID + ": ")
+		}
+		s.WriteString(failure.text())
 	}
 	if more := len(e.Failures) - maxReasons; more > 0 {
 		fmt.Fprintf(&s, "; and %d more, each with a line in the log", more)

@@ -61,7 +61,7 @@ func (s *listedSet) age() int64 { return cmp.Or(s.end, s.start) }
 // setList holds the backup sets of one plan, as they are listed.
 type setList struct {
 	now, since time.Time       // since: now less the lookback
-	only       map[string]bool // by BackupSetId; empty: all
+	only       map[string]bool // by BackupSetId, whether it is listed; empty: all are asked for
 
 	sets     []listedSet
 	index    map[setKey]int    // into sets, or notSelected
@@ -77,7 +77,7 @@ func newSetList(now, since time.Time, only []string) *setList {
 		index: make(map[setKey]int), texts: make(map[string]string),
 	}
 	for _, id := range only {
-		l.only[id] = true
+		l.only[id] = false
 	}
 	return l
 }
@@ -98,9 +98,13 @@ func (l *setList) add(item BackupSet) bool {
 		key = setKey{setID: fmt.Sprintf("%s/%s@%d", key.jobID, key.setID, set.start)}
 		set.key = setKey{events.Truncate(item.BackupSetJobID, maxShown), events.Truncate(item.BackupSetID, maxShown)}
 	}
+	_, asked := l.only[item.BackupSetID]
+	if asked {
+		l.only[item.BackupSetID] = true
+	}
 	at, known := l.index[key]
 	switch {
-	case !known && len(l.only) > 0 && !l.only[item.BackupSetID]:
+	case !known && len(l.only) > 0 && !asked:
 		l.index[key] = notSelected
 	case !known:
 		key.jobID = l.shared(key.jobID)
