@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"path"
@@ -17,12 +18,16 @@ type Decoder struct {
 	DataFormat string
 }
 
+// maxBody bounds the Body of an event that came without a message, in bytes of JSON. No
+// queue message holds more: 64 KB, of which each byte may be escaped as six.
+const maxBody = 6 * 64 << 10
+
 // Decode yields the messages of a payload, in order, each read on its own. An event
 // without an error is a complete request, a follow-up, or to be ignored. One with an
 // error, which is an [*Error], can never succeed: its Body, its ByHand, its Time and
-// what could be read of its IDs are set. Of a payload that cannot be read at all,
-// the Body is not kept: it may have 32 MB, and whoever sent it has it. Decode never
-// panics, and does not keep the payload.
+// what could be read of its IDs are set. The Body is not kept of a payload that cannot
+// be read at all, nor of an element that no queue could hold: either may have 32 MB.
+// Decode never panics, and does not keep the payload.
 //
 // The shapes it reads, of Function Compute's triggers and of MNS (for samples see
 // testdata and github.com/aliyun/fc-runtime-go-sdk v0.3.1, events/README_MNS_*.md):
@@ -74,12 +79,14 @@ func (d Decoder) message(value raw, number int) (Event, error) {
 	err := r.unwrap(value, 0)
 	event := r.event
 	event.ByHand = r.byHand || number == 0 && !r.enveloped
-	if !r.delivered {
+	switch {
+	case r.delivered:
+	case len(value) > maxBody:
+		event.ID = cmp.Or(event.ID, digest(value)) // in place of a copy
+	default:
 		event.Body = value.string()
 	}
-	if event.ID == "" {
-		event.ID = event.MessageID
-	}
+	event.ID = cmp.Or(event.ID, event.MessageID)
 	if err == nil && event.DryRun && !event.ByHand {
 		if err = malformed("DryRun is for events typed by hand; this one was delivered"); !r.enveloped {
 			event.ByHand = true // no trigger sends it, so nothing is published for it

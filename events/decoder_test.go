@@ -361,3 +361,16 @@ func seed(f *testing.F) {
 		return err
 	}))
 }
+
+// An element that no queue could hold is known by its sum: a copy of it may not fit
+// into the instance.
+func TestDecoder_KeepsNoBodyThatNoQueueCouldHold(t *testing.T) {
+	large := func(c string) string { return `"` + strings.Repeat(c, 400_000) + `"` }
+	ids := map[string]bool{}
+	for event, err := range (events.Decoder{}).Decode([]byte("[" + large("a") + "," + large("b") + "," + large("a") + `,"c"]`)) {
+		require.Error(t, err)
+		ids[event.ResultID()] = true
+		assert.LessOrEqual(t, len(event.Body), 1)
+	}
+	assert.Len(t, ids, 3)
+}

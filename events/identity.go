@@ -73,7 +73,7 @@ func setID(jobID, setID, startTime string) string {
 	return jobID + "/" + setID + startTime
 }
 
-func digest(s string) string {
+func digest[T string | raw](s T) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
 }
