@@ -75,8 +75,10 @@ func (b *batch) run(payload []byte) (Summary, error) {
 		}
 		index++
 	}
+	b.dispatcher.drain()
+	// After the last event: a question holds a place, and its turn, that an event may need.
 	for _, question := range b.follower.Questions() {
-		b.dispatcher.postpone(question)
+		b.dispatcher.dispatch(question)
 	}
 	b.dispatcher.finish()
 	// A dead letter adds a result once it is published, and a result a follow-up.

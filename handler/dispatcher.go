@@ -17,8 +17,8 @@ type work interface {
 }
 
 // dispatcher hands the work of a batch to at most limit workers: first attempts in the
-// order in which they come, then repeats as they fall due, and other work while no
-// repeat is due. Work that waits for its repeat holds no worker.
+// order in which they come, then repeats as they fall due. Work that waits for its
+// repeat holds no worker.
 type dispatcher struct {
 	ctx   context.Context // nothing is handed out after its end
 	limit int
@@ -30,7 +30,6 @@ type dispatcher struct {
 
 	mu       sync.Mutex // guards what follows
 	repeats  byDue
-	later    []work
 	inFlight int
 }
 
@@ -39,7 +38,7 @@ func newDispatcher(ctx context.Context, limit int) *dispatcher {
 }
 
 // dispatch hands work to a worker, and waits until one is free. It must be called by
-// one goroutine, the one that calls finish.
+// one goroutine, the one that calls drain and finish.
 func (d *dispatcher) dispatch(w work) {
 	d.mu.Lock()
 	d.inFlight++
@@ -87,13 +86,6 @@ func (d *dispatcher) repeat(w work, wait time.Duration) {
 	d.wake()
 }
 
-// postpone has work done after all first attempts, while no repeat is due.
-func (d *dispatcher) postpone(w work) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.later = append(d.later, w)
-}
-
 func (d *dispatcher) wake() {
 	select {
 	case d.changed <- struct{}{}:
@@ -101,16 +93,20 @@ func (d *dispatcher) wake() {
 	}
 }
 
-// finish dispatches the repeats until none is left, and ends the workers.
+// finish ends the workers after their last work, which must not ask for another attempt.
 func (d *dispatcher) finish() {
+	close(d.queue)
+	d.workers.Wait()
+}
+
+// drain dispatches the repeats, and returns when all work has ended.
+func (d *dispatcher) drain() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		w, wait, left := d.next()
 		switch {
 		case !left:
-			close(d.queue)
-			d.workers.Wait()
 			return
 		case w != nil:
 			d.dispatch(w)
@@ -137,10 +133,6 @@ func (d *dispatcher) next() (w work, wait time.Duration, left bool) {
 			due, _ := heap.Pop(&d.repeats).(repeat)
 			return due.work, 0, true
 		}
-	}
-	if len(d.later) > 0 {
-		w, d.later = d.later[0], d.later[1:]
-		return w, 0, true
 	}
 	return nil, wait, len(d.repeats) > 0 || d.inFlight > 0
 }

@@ -236,6 +236,34 @@ func TestFollow_NeverStopsCreating(t *testing.T) {
 	}
 }
 
+// A follow-up's call comes after the last attempt of all events: one that hangs or is
+// throttled holds a place, or lengthens a pause, that an event waits for.
+func TestFollow_WaitsForEventsThatAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deployFollowed()
+		_, err := d.handle(t, time.Minute, batch(items(20)...))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		due := d.source.take(20)
+		due = append(due, element{ID: "new", MessageID: "new", Body: item(20)})
+		failures := 0
+		d.dbs.before = func(context.Context, events.Request) error {
+			if failures++; failures <= 6 {
+				return transient("ServiceUnavailable")
+			}
+			return nil
+		}
+		d.states.before = func() error {
+			assert.Len(t, d.dbs.tasks, 21, "the event has its task")
+			return throttled(0)
+		}
+		summary, err := d.handle(t, 5*time.Minute, stream(due...))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Created)
+		assert.Equal(t, 20, summary.Pending)
+	})
+}
+
 func TestFollow_WhatCannotBePublishedIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deployFollowed()
