@@ -119,9 +119,9 @@ func TestOutbox_CountsBodiesAsTheyAreSent(t *testing.T) {
 
 func TestOutbox_TakesNoMoreWhileTooMuchIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hung := true
+		var answers atomic.Bool
 		queue := &fakeQueue{before: func(ctx context.Context) error {
-			if hung {
+			if !answers.Load() {
 				<-ctx.Done()
 				return ctx.Err()
 			}
@@ -142,7 +142,7 @@ func TestOutbox_TakesNoMoreWhileTooMuchIsUnderWay(t *testing.T) {
 		}()
 		synctest.Wait()
 		assert.InDelta(t, 4<<20, int(added.Load())*len(body), 2*60_000)
-		hung = false
+		answers.Store(true)
 		time.Sleep(30 * time.Second)
 		assert.EqualValues(t, 200, added.Load(), "there is room again")
 		o.Flush()
