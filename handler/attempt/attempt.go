@@ -30,8 +30,8 @@ const (
 // maxHint bounds the wait that a throttled answer asks for: it comes from outside.
 const maxHint = time.Minute
 
-// maxUnrecognized bounds the attempts of a call that the service refuses with an
-// unknown code: it may never succeed.
+// maxUnrecognized bounds how often the service refuses a call with an unknown code: it
+// may never succeed.
 const maxUnrecognized = 3
 
 // State is the state of one call over its attempts. The zero value is that of a call
@@ -40,13 +40,14 @@ type State struct {
 	Made int // attempts
 
 	throttled int           // of those made
+	refused   int           // of those made, with an unknown code
 	timeout   time.Duration // of the next one, once one has timed out
 }
 
 // RefusedForGood reports whether err ends a call that the service keeps refusing with
 // an unknown code.
 func (s *State) RefusedForGood(err error) bool {
-	return s.Made >= maxUnrecognized && cloud.ErrorOf(err).Unrecognized
+	return s.refused >= maxUnrecognized && cloud.ErrorOf(err).Unrecognized
 }
 
 // run makes one attempt within its timeout, and doubles that for the next one if this
@@ -65,8 +66,11 @@ func (s *State) run(ctx context.Context, least time.Duration, patience *Patience
 		patience.exhausted(s.timeout)
 		s.timeout *= 2
 	}
-	if err != nil && cloud.ErrorOf(err).Throttled {
+	switch service := cloud.ErrorOf(err); {
+	case service.Throttled:
 		s.throttled++
+	case service.Unrecognized:
+		s.refused++
 	}
 	return err
 }

@@ -77,6 +77,22 @@ func TestDo_RepeatsWhatMayPass(t *testing.T) {
 	}
 }
 
+// Failures that say nothing about the request bring it no closer to its end.
+func TestDo_CountsOnlyRefusalsAsRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := []error{
+			failure("InternalError", nil), throttled(0), errors.New("no answer"),
+			failure("Odd", func(e *cloud.Error) { e.Unrecognized = true }), nil,
+		}
+		err := open(t, time.Minute, attempt.Open{}).Do(func(context.Context) (err error) {
+			err, answers = answers[0], answers[1:]
+			return err
+		})
+		require.NoError(t, err)
+		assert.Empty(t, answers)
+	})
+}
+
 // A call whose gate closes after a failure ends with that failure, which says more.
 func TestDo_ReturnsTheLastFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
