@@ -32,9 +32,9 @@ type listing[T any] struct {
 	base     int          // PageNum of the first page: 0 or 1
 	end      int          // PageNum after the last page
 	elements int          // TotalElements of PageNum 0; the largest one if timeless
-	cutoff   int64        // a row made later may not have existed when DBS answered for PageNum 0; 0 if unknown
+	cutoff   int64        // a row made then or later may not have existed when DBS answered for PageNum 0; 0 if unknown
 	read     map[int]bool // by PageNum
-	known    int          // different rows, without those made after cutoff
+	known    int          // different rows, without those that may not have existed
 	timeless bool         // a row has no time, and so may have come while another one went
 	rows     int          // with those that the list repeats
 	sum      uint64       // of their checksums
@@ -89,14 +89,12 @@ func (l *listing[T]) open(ctx context.Context) error {
 			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
 	}
 	l.samples, l.elements, l.read = []Page[T]{first}, first.Elements, make(map[int]bool)
-	l.cutoff = milliseconds(first.Date)
 	seen := make(map[string]bool)
 	for _, row := range first.Rows {
 		seen[l.key(row)] = true
-		if l.cutoff != 0 {
-			l.cutoff = max(l.cutoff, l.made(row))
-		}
+		l.takeRow(row)
 	}
+	l.cutoff = milliseconds(first.Date)
 	if first.Pages > 1 {
 		second, err := l.fetch(ctx, 1)
 		if err != nil {
@@ -266,7 +264,7 @@ func (l *listing[T]) take(pageNum int, got Page[T]) {
 // takeRow keeps a row, and reports whether it is new.
 func (l *listing[T]) takeRow(row T) bool {
 	isNew, made := l.keep(row), l.made(row)
-	if isNew && (l.cutoff == 0 || made <= l.cutoff) {
+	if isNew && (l.cutoff == 0 || made < l.cutoff) {
 		l.known++
 	}
 	l.timeless = l.timeless || made == 0
