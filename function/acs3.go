@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,30 +27,25 @@ const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 //
 // See https://help.aliyun.com/zh/sdk/product-overview/v3-request-structure-and-signature
 func signACS3(host, action, query string, key *credentials.CredentialModel, now time.Time, nonce string) http.Header {
-	signed := []parameter{ // sorted by name
-		{"host", host},
-		{"x-acs-accesskey-id", *key.AccessKeyId},
-		{"x-acs-action", action},
-		{"x-acs-content-sha256", emptyHash},
-		{"x-acs-date", now.UTC().Format(time.RFC3339)},
-		{"x-acs-security-token", *key.SecurityToken},
-		{"x-acs-signature-nonce", nonce},
-		{"x-acs-version", dbsVersion},
+	signed := map[string]string{
+		"host":                  host,
+		"x-acs-action":          action,
+		"x-acs-content-sha256":  emptyHash,
+		"x-acs-date":            now.UTC().Format(time.RFC3339),
+		"x-acs-signature-nonce": nonce,
+		"x-acs-version":         dbsVersion,
 	}
-	if *key.SecurityToken == "" {
-		signed = slices.DeleteFunc(signed, func(p parameter) bool {
-			return p.name == "x-acs-accesskey-id" || p.name == "x-acs-security-token"
-		})
+	if *key.SecurityToken != "" {
+		signed["x-acs-accesskey-id"], signed["x-acs-security-token"] = *key.AccessKeyId, *key.SecurityToken
 	}
+	names := slices.Sorted(maps.Keys(signed))
+	signedHeaders := strings.Join(names, ";")
 	header := http.Header{"Accept": {"application/json"}, "User-Agent": {userAgent}}
 	canonical := append(make([]byte, 0, 2048), "POST\n/\n"+query+"\n"...)
-	var names []byte
-	for _, p := range signed {
-		canonical = append(canonical, p.name+":"+strings.TrimSpace(p.value)+"\n"...)
-		names = append(append(names, p.name...), ';')
-		header.Set(p.name, p.value) // net/http trims it too, and leaves Host out
+	for _, name := range names {
+		canonical = append(canonical, name+":"+strings.TrimSpace(signed[name])+"\n"...)
+		header.Set(name, signed[name]) // net/http trims it too, and leaves Host out
 	}
-	signedHeaders := string(names[:len(names)-1])
 	canonical = append(canonical, "\n"+signedHeaders+"\n"+emptyHash...)
 
 	digest := sha256.Sum256(canonical)
@@ -59,8 +55,6 @@ func signACS3(host, action, query string, key *credentials.CredentialModel, now 
 		",SignedHeaders="+signedHeaders+",Signature="+hex.EncodeToString(mac.Sum(nil)))
 	return header
 }
-
-type parameter struct{ name, value string }
 
 // canonicalQuery returns parameters sorted by name and percent-encoded by RFC 3986: the
 // form that is signed, and sent. A parameter without a value is not sent. A space is
