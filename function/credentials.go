@@ -11,12 +11,12 @@ import (
 	"increment-backup-download/handler/cloud"
 )
 
-// credential is the method GetCredential of a [credentials.Credential]; nil if there is
-// none. A Credential itself, and the model that it returns, print their secrets
+// credential returns what a [credentials.Credential] holds; nil if there is none. A
+// Credential itself, and the model that it returns, print their secrets
 // (CredentialModel.String in credentials-go v1.4.14). A function prints as an address,
 // so everything that holds one may be printed. The model lives only in the call that
 // signs with it.
-type credential func() (*credentials.CredentialModel, error)
+type credential func() *credentials.CredentialModel
 
 // newCredential returns a credential of type sts, or access_key if there is no token.
 // It returns nil if the ID or the secret is missing: credentials-go would take that
@@ -26,15 +26,21 @@ func newCredential(id, secret, token string) credential {
 	if id == "" || secret == "" {
 		return nil
 	}
-	// Not by NewCredential, which links the providers of every type. Build fails only if
-	// a part is missing.
+	// Not by NewCredential, which links the providers of every type. With all parts
+	// there, neither Build nor GetCredential fails.
+	var static credentials.Credential
 	if token == "" {
 		provider, _ := providers.NewStaticAKCredentialsProviderBuilder().WithAccessKeyId(id).WithAccessKeySecret(secret).Build()
-		return credentials.FromCredentialsProvider("access_key", provider).GetCredential
+		static = credentials.FromCredentialsProvider("access_key", provider)
+	} else {
+		provider, _ := providers.NewStaticSTSCredentialsProviderBuilder().
+			WithAccessKeyId(id).WithAccessKeySecret(secret).WithSecurityToken(token).Build()
+		static = credentials.FromCredentialsProvider("sts", provider)
 	}
-	provider, _ := providers.NewStaticSTSCredentialsProviderBuilder().
-		WithAccessKeyId(id).WithAccessKeySecret(secret).WithSecurityToken(token).Build()
-	return credentials.FromCredentialsProvider("sts", provider).GetCredential
+	return func() *credentials.CredentialModel {
+		key, _ := static.GetCredential()
+		return key
+	}
 }
 
 type credentialInContext struct{}
@@ -75,11 +81,9 @@ func credentialOf(ctx context.Context, fallback credential) (credential, error) 
 // redact withholds a message that quotes the credentials, or a signed request, as
 // services do when they refuse a signature, or a signed link to a backup.
 func (c credential) redact(message string) string {
-	telling := []string{"ignature=", "ignature%3D", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-"}
-	if key, err := c(); err == nil {
-		telling = append(telling, *key.AccessKeySecret, *key.SecurityToken)
-	}
-	for _, text := range telling {
+	key := c()
+	for _, text := range []string{"ignature=", "ignature%3D", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-",
+		*key.AccessKeySecret, *key.SecurityToken} {
 		if text != "" && strings.Contains(message, text) {
 			return "(the message quotes a signed request or link and is withheld)"
 		}

@@ -57,10 +57,10 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 	fallback := function.NewCredential("env", "s", "t")
 	got, err := function.CredentialOf(invocation(t, standin.Key{ID: "ctx", Secret: "s", Token: "t"}), fallback)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"sts", "ctx", "s", "t"}, parts(t, got))
+	assert.Equal(t, []string{"sts", "ctx", "s", "t"}, parts(got))
 	got, err = function.CredentialOf(invocation(t, standin.Key{ID: "ctx", Secret: "s"}), fallback)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"access_key", "ctx", "s", ""}, parts(t, got))
+	assert.Equal(t, []string{"access_key", "ctx", "s", ""}, parts(got))
 	for name, ctx := range map[string]context.Context{
 		"no context": t.Context(),
 		"none in it": invocation(t, standin.Key{}),
@@ -68,7 +68,7 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 	} {
 		got, err := function.CredentialOf(ctx, fallback)
 		require.NoError(t, err, name)
-		assert.Equal(t, []string{"sts", "env", "s", "t"}, parts(t, got), name)
+		assert.Equal(t, []string{"sts", "env", "s", "t"}, parts(got), name)
 		_, err = function.CredentialOf(ctx, noKey)
 		assert.Equal(t, cloud.OperatorFault, classified(t, err).Kind, name)
 	}
@@ -82,10 +82,8 @@ func TestCredentials_FromTheContextElseTheEnvironment(t *testing.T) {
 }
 
 // parts returns the type of a credential, and what it signs with.
-func parts(t *testing.T, key function.Credential) []string {
-	t.Helper()
-	model, err := key()
-	require.NoError(t, err)
+func parts(key function.Credential) []string {
+	model := key()
 	return []string{*model.Type, *model.AccessKeyId, *model.AccessKeySecret, *model.SecurityToken}
 }
 
@@ -96,7 +94,7 @@ func TestCredentials_AreNeverOfTwoIdentities(t *testing.T) {
 	t.Setenv("ALIBABA_CLOUD_SECURITY_TOKEN", "other")
 	assert.Nil(t, function.NewCredential("", "secret", "token"))
 	assert.Nil(t, function.NewCredential("id", "", "token"))
-	assert.Equal(t, []string{"access_key", "id", "secret", ""}, parts(t, function.NewCredential("id", "secret", "")))
+	assert.Equal(t, []string{"access_key", "id", "secret", ""}, parts(function.NewCredential("id", "secret", "")))
 }
 
 func TestCredentials_NothingThatHoldsThemPrintsThem(t *testing.T) {

@@ -70,12 +70,8 @@ func callDBS[T any](
 		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
 		rules: dbsRules, credential: own, started: time.Now(),
 	}
-	key, err := own()
-	if err != nil {
-		return none, attempt.classify(err)
-	}
 	query := canonicalQuery(parameters)
-	header := signACS3(c.endpoint.Host, operation, query, key, time.Now(), rand.Text())
+	header := signACS3(c.endpoint.Host, operation, query, own(), time.Now(), rand.Text())
 	got, err := exchange(ctx, c.http, http.MethodPost, c.endpoint.String()+"/?"+query, header, nil, maxDBSAnswer)
 	value := none
 	if err == nil {

@@ -124,12 +124,12 @@ func readAs[T any](status int, body []byte, read func(answer) (T, error)) (T, er
 
 // SignACS3 signs POST /?query, for a given date and nonce.
 func SignACS3(host, action, query string, key Credential, date, nonce string) http.Header {
-	return signACS3(host, action, query, must(key()), must(time.Parse(time.RFC3339, date)), nonce)
+	return signACS3(host, action, query, key(), must(time.Parse(time.RFC3339, date)), nonce)
 }
 
 // NewHeader signs POST /?query as of now.
 func NewHeader(host, action, query string, key Credential) http.Header {
-	return signACS3(host, action, query, must(key()), time.Now(), rand.Text())
+	return signACS3(host, action, query, key(), time.Now(), rand.Text())
 }
 
 // CanonicalQuery returns the query of names and values, one after the other.

@@ -166,18 +166,11 @@ type mnsCall struct {
 func (c *mnsCall) Send(
 	method mns.Method, _ map[string]string, message any, resource string,
 ) (*fasthttp.Response, error) {
-	var body []byte // none of a GET
-	if message != nil {
-		var err error
-		if body, err = xml.Marshal(message); err != nil {
-			return nil, err
-		}
-	}
-	key, err := c.attempt.credential()
+	body, err := xml.Marshal(message) // empty of the nil of a GET
 	if err != nil {
 		return nil, err
 	}
-	header := signMNS(string(method), resource, body, key, time.Now())
+	header := signMNS(string(method), resource, body, c.attempt.credential(), time.Now())
 	c.got, err = exchange(c.ctx, c.http, string(method), c.endpoint.String()+"/"+resource, header, body, maxMNSAnswer)
 	if err != nil {
 		return nil, err
