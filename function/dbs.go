@@ -48,10 +48,7 @@ func (c *dbsClient) CreateTask(ctx context.Context, request events.Request) (han
 func (c *dbsClient) Try(ctx context.Context, operation, plan string) error {
 	_, err := callDBS(ctx, c, operation, map[string]string{"BackupPlanId": plan}, func(got answer) (none struct{}, err error) {
 		var reply envelope
-		if _, err = readDBS(got, &reply, &reply); err == nil && !reply.succeeded() {
-			err = &reply.refused
-		}
-		return none, err
+		return none, readDBS(got, &reply, &reply)
 	})
 	return err
 }
@@ -94,30 +91,29 @@ type envelope struct {
 	refused refusal // what the answer says if it is a refusal
 }
 
-func (e *envelope) succeeded() bool { return strings.EqualFold(string(e.Success), "true") }
-
 // readDBS reads an answer into a reply that embeds, or is, the given envelope. Its
-// error is a *refusal unless the status is 2xx and the body an object. If a member of
-// reply has another form, only the envelope counts.
-func readDBS(got answer, reply any, head *envelope) (complete bool, err error) {
-	if jsontext.Value(got.body).Kind() != '{' || !got.ok() && got.status < 400 {
-		return false, foreign(got, "")
-	}
-	complete = readJSON(got.body, reply) == nil
-	if !complete && readJSON(got.body, head) != nil {
-		return false, foreign(got, "")
+// error is a *refusal unless the status is 2xx and Success is true. A member of another
+// form does not hide what the envelope says.
+func readDBS(got answer, reply any, head *envelope) error {
+	err := readJSON(got.body, reply)
+	if jsontext.Value(got.body).Kind() != '{' || !got.ok() && got.status < 400 || err != nil && readJSON(got.body, head) != nil {
+		return foreign(got, "")
 	}
 	head.refused = refusal{
 		status: got.status, header: got.header, requestID: string(head.RequestID),
-		code: string(cmp.Or(head.ErrCode, head.Code)), message: string(cmp.Or(head.ErrMessage, head.Message)),
+		code:    string(cmp.Or(head.ErrCode, head.Code)),
+		message: string(cmp.Or(head.ErrMessage, head.Message, "the answer gives no reason")),
 	}
-	if !got.ok() {
-		return false, &head.refused
-	}
-	if status := head.HTTPStatusCode.number(); status >= 300 && status <= 599 {
+	if status := head.HTTPStatusCode.number(); got.ok() && status >= 300 && status <= 599 {
 		head.refused.status = int(status)
 	}
-	return complete, nil
+	if !got.ok() || !strings.EqualFold(string(head.Success), "true") {
+		return &head.refused
+	}
+	if err != nil {
+		return foreign(got, "a part of the answer of DBS has another form")
+	}
+	return nil
 }
 
 // readTask reads the answer of CreateIncrementBackupSetDownload. The task exists if
@@ -128,20 +124,19 @@ func readTask(got answer) (handler.Task, error) {
 		envelope
 		BackupSetDownloadTaskID text `json:"BackupSetDownloadTaskId"`
 	}
-	if _, err := readDBS(got, &reply, &reply.envelope); err != nil {
+	if err := readDBS(got, &reply, &reply.envelope); err != nil {
 		return handler.Task{}, err
 	}
 	id := string(reply.BackupSetDownloadTaskID)
 	switch {
 	case len(id) > events.MaxAnswerID:
 		return handler.Task{}, foreign(got, "")
-	case reply.succeeded() && id != "":
-		return handler.Task{ID: id, RequestID: reply.refused.requestID}, nil
-	case reply.succeeded():
+	case id == "":
 		reply.refused.code = codeNoTaskID
 		reply.refused.message = "DBS answered with success and without a BackupSetDownloadTaskId"
+		return handler.Task{}, &reply.refused
 	}
-	return handler.Task{}, &reply.refused
+	return handler.Task{ID: id, RequestID: reply.refused.requestID}, nil
 }
 
 // dbsRules are the error codes of DBS and of the API gateway. The status of one code

@@ -3,6 +3,7 @@ package function
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,30 +95,22 @@ func page[Row, T any](name string, read func(Row) T) func(answer) (discovery.Pag
 			TotalPages, TotalElements text
 			Items                     items[Row]
 		}
-		notAList := func(why string) error {
-			return foreign(got, "the answer of DBS is not a list: "+why)
-		}
+		notAList := func(why string) error { return foreign(got, "the answer of DBS is not a list: "+why) }
 		reply.Items = items[Row]{name: name, found: true}
-		complete, err := readDBS(got, &reply, &reply.envelope)
-		list.Date, list.Pages, list.Elements = got.date(), int(reply.TotalPages.number()), int(reply.TotalElements.number())
-		switch {
-		case err != nil:
+		if err := readDBS(got, &reply, &reply.envelope); err != nil {
 			return list, err
-		case !reply.succeeded() && reply.refused.code != "":
-			return list, &reply.refused
-		case !reply.succeeded():
-			return list, notAList("Success is not true")
-		case !complete:
-			return list, notAList("Items has another form")
-		case list.Pages < 0 || list.Elements < 0:
+		}
+		pages, elements, null := reply.TotalPages.number(), reply.TotalElements.number(), slices.Index(reply.Items.rows, nil)
+		switch {
+		case pages < 0 || elements < 0:
 			return list, notAList("TotalPages or TotalElements is missing or no number")
 		case !reply.Items.found:
 			return list, notAList("Items has no " + name)
+		case null >= 0:
+			return list, notAList(fmt.Sprintf("row %d is null", null))
 		}
-		for i, row := range reply.Items.rows {
-			if row == nil {
-				return list, notAList(fmt.Sprintf("row %d is null", i))
-			}
+		list.Date, list.Pages, list.Elements = got.date(), int(pages), int(elements)
+		for _, row := range reply.Items.rows {
 			list.Rows = append(list.Rows, read(*row))
 		}
 		return list, nil

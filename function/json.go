@@ -34,16 +34,14 @@ func (t *text) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 	return from.SkipValue()
 }
 
-// number reads a whole number, which may be written as a fraction; -1 if it is none.
+// number reads a whole number, which may be written as a fraction; -1 if it is none, or
+// too large for one.
 func (t text) number() int64 {
-	written := strings.TrimSpace(string(t))
-	if n, err := strconv.ParseInt(written, 10, 64); err == nil {
-		return n
+	n, err := strconv.ParseFloat(strings.TrimSpace(string(t)), 64)
+	if err != nil || !(math.Abs(n) < 1<<53) { // nor is NaN
+		return -1
 	}
-	if f, err := strconv.ParseFloat(written, 64); err == nil && math.Abs(f) < 1<<53 {
-		return int64(f)
-	}
-	return -1
+	return int64(n)
 }
 
 // time reads a time in milliseconds since 1970. 0 or less, as some write "never", is the
