@@ -21,14 +21,8 @@ type refusal struct {
 	foreign                  bool // not in the service's own form
 }
 
-// The adapters' own codes, used if an answer has none.
-const (
-	codeTimeout     = "Timeout"     // no answer within the time of the attempt
-	codeNoAnswer    = "NoAnswer"    // the connection failed, or the answer could not be read
-	codeNotAnAnswer = "NotAnAnswer" // an answer that is not in the service's form: of a gateway, a proxy, a redirect
-	codeNone        = "NoCode"      // the service's form without a code
-	codeNoTaskID    = "NoTaskID"    // a success of DBS without a task ID
-)
+// codeNoTaskID is for a success of DBS without a task ID.
+const codeNoTaskID = "NoTaskID"
 
 // isRefusal reports whether the service itself says no: with a 4xx, or, as the
 // envelope of DBS allows, with a 2xx and a code.
@@ -39,9 +33,10 @@ func (r *refusal) isRefusal() bool {
 
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s (HTTP %d)", r.code, r.status) }
 
-// foreign returns the refusal that an answer is if it is not in the service's form.
+// foreign returns the refusal that an answer is if it is not in the service's form but
+// of a gateway, a proxy or a redirect.
 func foreign(got answer, message string) *refusal {
-	return &refusal{status: got.status, code: codeNotAnAnswer, message: message, header: got.header, foreign: true}
+	return &refusal{status: got.status, code: "NotAnAnswer", message: message, header: got.header, foreign: true}
 }
 
 // A rule says what the error codes of a service mean that begin with one of a few words.
@@ -94,36 +89,39 @@ type call struct {
 	credential credential
 }
 
-// classify is the one place that says what a failed call means.
+// classify is the one place that says what a failed call means. It returns nil for nil.
 func (c *call) classify(err error) error {
 	var known *cloud.Error
-	if errors.As(err, &known) {
+	if err == nil || errors.As(err, &known) {
 		return err
 	}
 	failure := &cloud.Error{Service: c.service, Err: err}
 	var refused *refusal
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		failure.Code = codeTimeout
+		failure.Code = "Timeout"
 		failure.Message = c.fill("no answer from {host} within ") + time.Since(c.started).Round(time.Millisecond).String()
 		return failure
 	case !errors.As(err, &refused):
-		failure.Code, failure.Message = codeNoAnswer, c.credential.redact(err.Error())
+		failure.Code, failure.Message = "NoAnswer", c.credential.redact(err.Error())
 		return failure
 	}
 
 	failure.HTTPStatusCode, failure.RequestID = refused.status, refused.requestID
-	failure.Code, failure.Message = cmp.Or(refused.code, codeNone), c.credential.redact(refused.message)
+	failure.Code, failure.Message = cmp.Or(refused.code, "NoCode"), c.credential.redact(refused.message)
 	verdict, found := find(c.rules(), failure.Code)
 	// By this header the gateway marks an answer as throttled, whatever its code; 0 is none.
 	// See https://github.com/aliyun/darabonba-openapi/pull/283
-	wait := milliseconds(refused.header.Get("X-Acs-Retry-After"))
+	wait := duration(refused.header.Get("X-Acs-Retry-After"), time.Millisecond)
 	if !found || refused.foreign || !verdict.fits(refused.status) {
-		verdict = byStatus(refused.status)
-		if wait > 0 {
-			verdict = rule{throttled: true}
+		switch verdict = (rule{}); {
+		case wait > 0, refused.status == http.StatusTooManyRequests:
+			verdict.throttled = true
+		case refused.status == http.StatusUnauthorized, refused.status == http.StatusForbidden:
+			verdict.kind = cloud.OperatorFault
+		default:
+			failure.Unrecognized = refused.isRefusal()
 		}
-		failure.Unrecognized = verdict == rule{} && refused.isRefusal()
 	}
 	failure.Kind, failure.Throttled = verdict.kind, verdict.throttled || wait > 0
 	if failure.Throttled {
@@ -137,17 +135,6 @@ func (c *call) classify(err error) error {
 	return failure
 }
 
-// byStatus is the rule for a code that no rule has.
-func byStatus(status int) rule {
-	switch status {
-	case http.StatusTooManyRequests:
-		return rule{throttled: true}
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return rule{kind: cloud.OperatorFault}
-	}
-	return rule{}
-}
-
 // fill puts the names of this call into a text.
 func (c *call) fill(text string) string {
 	return strings.NewReplacer("{service}", c.service, "{setting}", c.setting, "{host}", c.host,
@@ -159,26 +146,23 @@ func (c *call) fill(text string) string {
 // darabonba-openapi v2.1.13), or Retry-After in seconds. The former come on answers
 // that are not throttled as well, and mean nothing there.
 func timeLeft(header http.Header) time.Duration {
-	var longest time.Duration
+	longest := duration(header.Get("Retry-After"), time.Second)
 	for _, name := range []string{"X-Ratelimit-User-Api", "X-Ratelimit-User"} {
 		for pair := range strings.SplitSeq(header.Get(name), ",") {
 			value, found := strings.CutPrefix(strings.TrimSpace(pair), "TimeLeft:")
 			if found {
-				longest = max(longest, milliseconds(value))
+				longest = max(longest, duration(value, time.Millisecond))
 			}
 		}
-	}
-	if seconds, err := strconv.ParseUint(header.Get("Retry-After"), 10, 20); err == nil {
-		longest = max(longest, time.Duration(seconds)*time.Second)
 	}
 	return longest
 }
 
-// milliseconds reads a wait; 0 if it is no number.
-func milliseconds(value string) time.Duration {
-	ms, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
+// duration reads a number of units; 0 if it is none.
+func duration(number string, unit time.Duration) time.Duration {
+	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 31)
 	if err != nil {
 		return 0
 	}
-	return time.Duration(ms) * time.Millisecond
+	return time.Duration(n) * unit
 }

@@ -70,14 +70,11 @@ func callDBS[T any](
 	query := canonicalQuery(parameters)
 	header := signACS3(c.endpoint.Host, operation, query, own(), time.Now(), rand.Text())
 	got, err := exchange(ctx, c.http, http.MethodPost, c.endpoint.String()+"/?"+query, header, nil, maxDBSAnswer)
-	value := none
-	if err == nil {
-		value, err = read(got)
-	}
 	if err != nil {
 		return none, attempt.classify(err)
 	}
-	return value, nil
+	value, err := read(got)
+	return value, attempt.classify(err)
 }
 
 // envelope is what every answer of DBS has, and of the API gateway in front of it.

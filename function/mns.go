@@ -139,9 +139,7 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("the MNS client panicked (%T)", cause)
 		}
-		if err != nil {
-			err = attempt.classify(err)
-		}
+		err = attempt.classify(err)
 	}()
 	return use(&mnsCall{ctx: ctx, endpoint: q.endpoint, http: q.http, attempt: &attempt})
 }
