@@ -1,6 +1,7 @@
 package function
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,14 +38,11 @@ func readSettings(environ []string) (settings, error) {
 		name, value, _ := strings.Cut(variable, "=")
 		environment[name] = value
 	}
-	getenv := func(name string) string { return environment[name] }
 	r := settingsReader{environment: environment}
-	source := events.Source{
-		Region: getenv("FC_REGION"), AccountID: getenv("FC_ACCOUNT_ID"), FunctionName: getenv("FC_FUNCTION_NAME"),
-	}
+	region, account := environment["FC_REGION"], environment["FC_ACCOUNT_ID"]
 	s := settings{
 		handler: handler.Config{
-			Source:               source,
+			Source:               events.Source{Region: region, AccountID: account, FunctionName: environment["FC_FUNCTION_NAME"]},
 			DataFormat:           r.oneOf("BACKUP_SET_DATA_FORMAT", "", events.DataFormats()...),
 			ResultEncoding:       events.Encoding(r.oneOf("RESULT_ENCODING", "raw", "raw", "base64")),
 			Concurrency:          r.number("CONCURRENCY", 16, 1, 256),
@@ -52,11 +50,11 @@ func readSettings(environ []string) (settings, error) {
 			BackupPlanIDs:        r.backupPlanIDs("BACKUP_PLAN_IDS"),
 			LookbackHours:        r.number("LOOKBACK_HOURS", discovery.DefaultLookbackHours, 1, events.MaxLookbackHours),
 		},
-		mnsEndpoint: r.endpoint("MNS_ENDPOINT", mnsHost(source.AccountID, source.Region), "FC_ACCOUNT_ID and FC_REGION", true),
-		dbsEndpoint: r.endpoint("DBS_ENDPOINT", dbsHost(source.Region), "FC_REGION", false),
-		inFC:        getenv("FC_RUNTIME_API") != "",
-		fallback: newCredential(getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"), getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
-			getenv("ALIBABA_CLOUD_SECURITY_TOKEN")),
+		mnsEndpoint: r.endpoint("MNS_ENDPOINT", account+".mns."+region+".aliyuncs.com", "FC_ACCOUNT_ID", "FC_REGION"),
+		dbsEndpoint: r.endpoint("DBS_ENDPOINT", dbsHost(region), "FC_REGION"),
+		inFC:        environment["FC_RUNTIME_API"] != "",
+		fallback: newCredential(environment["ALIBABA_CLOUD_ACCESS_KEY_ID"],
+			environment["ALIBABA_CLOUD_ACCESS_KEY_SECRET"], environment["ALIBABA_CLOUD_SECURITY_TOKEN"]),
 	}
 	results := r.queue("RESULT_QUEUE", "the MNS queue that takes the results")
 	deadLetters := r.queue("DEAD_LETTER_QUEUE", "the MNS queue that takes messages that can never succeed")
@@ -64,7 +62,7 @@ func readSettings(environ []string) (settings, error) {
 		r.wrong("DEAD_LETTER_QUEUE is %q, the same as RESULT_QUEUE: name two different queues", deadLetters)
 	}
 	// Follow-ups need the queue too, and discovery by hand.
-	if r.getenv("SOURCE_QUEUE") != "" || getenv("BACKUP_PLAN_IDS") != "" {
+	if r.getenv("SOURCE_QUEUE") != "" || environment["BACKUP_PLAN_IDS"] != "" {
 		s.sourceQueue = r.queue("SOURCE_QUEUE", "the MNS queue that takes announcements and follow-ups")
 	}
 	if q := s.sourceQueue; q != "" && (q == results || q == deadLetters) {
@@ -79,13 +77,13 @@ func readSettings(environ []string) (settings, error) {
 	// The four values are levels of slog; a wrong one is already reported.
 	_ = s.logLevel.UnmarshalText([]byte(level))
 	// Function Compute sets the size; without it the Go default, no limit, stays.
-	s.memoryMB, _ = strconv.Atoi(getenv("FC_FUNCTION_MEMORY_SIZE"))
+	s.memoryMB, _ = strconv.Atoi(environment["FC_FUNCTION_MEMORY_SIZE"])
 
 	// If this variable names one, an Alibaba Cloud SDK prints each request, with
 	// Authorization and the security token: tea/tea.go, dara/core.go of
 	// alibabacloud-go/tea v1.5.3, credentials/internal/http/http.go of credentials-go
 	// v1.4.14.
-	for name := range strings.SplitSeq(getenv("DEBUG"), ",") {
+	for name := range strings.SplitSeq(environment["DEBUG"], ",") {
 		if slices.Contains([]string{"dara", "tea", "credential"}, name) {
 			r.wrong("DEBUG names %q, which makes the SDK print credentials: remove it", name)
 		}
@@ -105,23 +103,12 @@ func resemble(a, b string) bool {
 	return len(a) <= 2 && len(b) <= 2
 }
 
-// mnsHost returns the endpoint of MNS for an account in a region, or "" if that is unknown.
-func mnsHost(account, region string) string {
-	if account == "" || region == "" {
-		return ""
-	}
-	return account + ".mns." + region + ".aliyuncs.com"
-}
-
-// dbsHost returns the endpoint of DBS in a region, or "" if that is unknown. Some
-// regions share one: see the endpoint map of the official SDKs, such as
+// dbsHost returns the endpoint of DBS in a region. Some regions share one: see the endpoint map of the official SDKs, such as
 // dbs-20190306/src/client.ts of aliyun/alibabacloud-typescript-sdk. They have
 // cn-zhangjiakou among those, other tables do not. That is unverified; DBS_ENDPOINT
 // corrects it.
 func dbsHost(region string) string {
 	switch region {
-	case "":
-		return ""
 	case "cn-hangzhou", "cn-beijing", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "cn-hongkong", "us-west-1", "us-east-1",
 		"cn-hangzhou-finance", "cn-shanghai-finance-1", "cn-shenzhen-finance-1":
 		return "dbs-api.cn-hangzhou.aliyuncs.com"
@@ -225,26 +212,24 @@ func (r *settingsReader) oneOf(name, unset string, values ...string) string {
 	return value
 }
 
-// endpoint reads a URL, which may have a path only if the service can be under one. Its
-// default is https:// and a host, unless that is empty.
-func (r *settingsReader) endpoint(name, host, needs string, path bool) *url.URL {
+// endpoint reads a URL. Its default is https:// and a host, made of the given variables.
+func (r *settingsReader) endpoint(name, host string, variables ...string) *url.URL {
 	value := r.getenv(name)
-	switch {
-	case value == "" && host == "":
-		r.wrong("%s is not set, and its default needs %s, which Function Compute sets", name, needs)
+	isUnset := func(variable string) bool { return r.environment[variable] == "" }
+	if value == "" && slices.ContainsFunc(variables, isUnset) {
+		r.wrong("%s is not set, and its default needs %s, which Function Compute sets", name, strings.Join(variables, " and "))
 		return &url.URL{}
-	case value == "":
-		value = "https://" + host
 	}
-	endpoint, err := url.Parse(value)
+	endpoint, err := url.Parse(cmp.Or(value, "https://"+host))
+	ofMNS := name == "MNS_ENDPOINT" // it can be under a path, and without TLS
 	switch {
 	case err != nil || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http":
 		r.wrong("%s must be a URL such as https://example.aliyuncs.com", name) // not said: it may have a password
 	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.ForceQuery || endpoint.Fragment != "":
 		r.wrong("%s must be a URL without user, query and fragment", name)
-	case endpoint.Scheme == "http" && !loopback(endpoint.Hostname()) && (name != "MNS_ENDPOINT" || !isPrivateMNS(endpoint.Hostname())):
+	case endpoint.Scheme == "http" && !isLoopback(endpoint.Hostname()) && (!ofMNS || !isPrivateMNS(endpoint.Hostname())):
 		r.wrong("%s is %.300q: http:// is for loopback addresses and private endpoints of MNS; use https://", name, value)
-	case !path && strings.Trim(endpoint.Path, "/") != "":
+	case !ofMNS && strings.Trim(endpoint.Path, "/") != "":
 		r.wrong("%s is %.300q: give a URL without a path", name, value)
 	default:
 		endpoint.Path = strings.TrimRight(endpoint.Path, "/")
@@ -260,10 +245,7 @@ func isPrivateMNS(host string) bool {
 	return regexp.MustCompile(`(?i)^[^.]+\.mns\.[^.]+-internal(-vpc)?\.aliyuncs\.com$`).MatchString(host)
 }
 
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	address, err := netip.ParseAddr(host)
-	return err == nil && address.IsLoopback()
+func isLoopback(host string) bool {
+	address, _ := netip.ParseAddr(host) // the zero address is not on loopback
+	return host == "localhost" || address.IsLoopback()
 }
