@@ -1,8 +1,13 @@
 package events
 
 import (
+	"encoding/base64"
+	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Types of results. A failure may be followed by a success, if the same event is
@@ -164,4 +169,32 @@ func Truncate(s string, limit int) string {
 		cut--
 	}
 	return s[:cut] + ellipsis
+}
+
+// Encoding is how a result becomes the text of a queue message.
+type Encoding string
+
+// The encodings: the JSON text, and its base64, which the Java, Python and PHP
+// SDKs of MNS decode by default.
+const (
+	EncodingRaw    Encoding = "raw"
+	EncodingBase64 Encoding = "base64"
+)
+
+// Encode returns the message body that carries the result.
+func (e Encoding) Encode(result Result) string {
+	text := marshal(result)
+	if e == EncodingBase64 {
+		return base64.StdEncoding.EncodeToString([]byte(text))
+	}
+	return text
+}
+
+// marshal returns a struct of strings and numbers as the JSON text of a queue
+// message, which travels in XML: JSON escapes every control character, but not
+// U+FFFE and U+FFFF, which XML cannot carry either. See
+// https://www.w3.org/TR/xml/#charsets.
+func marshal(value any) string {
+	text, _ := json.Marshal(value, jsontext.AllowInvalidUTF8(true)) // strings and numbers always marshal
+	return strings.ReplaceAll(strings.ReplaceAll(string(text), "\ufffe", `\ufffe`), "\uffff", `\uffff`)
 }
