@@ -27,18 +27,17 @@ func (r *reader) readTraceContext(traceparent, tracestate raw) {
 // hex, and neither ID is all zero. Version ff is invalid; one after 00 may go on
 // after a dash.
 func isTraceparent(s string) bool {
-	const length = 55
-	if len(s) < length || len(s) > maxTrace || !isPrintable(s) {
+	fields := strings.SplitN(s, "-", 5)
+	if len(fields) < 4 || len(s) > maxTrace || !isPrintable(s) {
 		return false
 	}
-	for i, c := range []byte(s[:length]) {
-		if dash := i == 2 || i == 35 || i == 52; dash != (c == '-') || !dash && !strings.ContainsRune("0123456789abcdef", rune(c)) {
+	for i, length := range []int{2, 32, 16, 2} {
+		if len(fields[i]) != length || strings.Trim(fields[i], "0123456789abcdef") != "" {
 			return false
 		}
 	}
-	version, traceID, parentID := s[:2], s[3:35], s[36:52]
-	return version != "ff" && strings.Trim(traceID, "0") != "" && strings.Trim(parentID, "0") != "" &&
-		(len(s) == length || version != "00" && s[length] == '-')
+	return fields[0] != "ff" && (fields[0] != "00" || len(fields) == 4) &&
+		strings.Trim(fields[1], "0") != "" && strings.Trim(fields[2], "0") != ""
 }
 
 func isPrintable(s string) bool {
