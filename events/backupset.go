@@ -25,10 +25,6 @@ func isIncomplete(status string) bool {
 	return slices.Contains([]string{"INIT", "FILLING", "UNCOMPLETED"}, strings.ToUpper(strings.TrimSpace(status)))
 }
 
-func isCompleted(status string) bool {
-	return strings.EqualFold(strings.TrimSpace(status), StatusCompleted)
-}
-
 // readBackupSet reads the backup set, whose parameters have different names in
 // its two shapes; see [Request]. Content is the text of o.
 func (r *reader) readBackupSet(o *object, content raw) error {
@@ -69,7 +65,7 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 	switch status := r.event.BackupStatus; {
 	case isIncomplete(status):
 		return nil // what is missing may come with its completion
-	case strings.TrimSpace(status) != "" && !isCompleted(status):
+	case strings.TrimSpace(status) != "" && !strings.EqualFold(strings.TrimSpace(status), StatusCompleted):
 		return &Error{CodeUnknownBackupStatus, fmt.Sprintf(
 			"BackupStatus is %.32q; it must be one of INIT, FILLING, COMPLETED, UNCOMPLETED", status)}
 	case jobID != "" && name != "" && setID != "" && (jobID != setID || setID != name):
