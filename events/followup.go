@@ -55,7 +55,8 @@ func (r *reader) readFollowUp(o *object) error {
 	// How the task ended is for DBS to say.
 	data.BackupSetDownloadStatus, data.BackupSetDataSize, data.BackupSetDownloadFinishTime = "", 0, 0
 	data.ErrCode, data.ErrMessage, data.HTTPStatusCode = "", "", 0
-	followUp := NewFollowUp(newResult(TypeFollowUp, r.event.ResultID(), cut(source, maxField), r.event, created, data))
+	followUp := NewFollowUp(NewResult(TypeFollowUp, r.event.ResultID(), r.event, Source{}, created, data))
+	followUp.Result.Source = cut(source, maxField)
 	r.event.FollowUp = &followUp
 	return nil
 }

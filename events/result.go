@@ -119,12 +119,8 @@ func NewResultData(event Event) ResultData {
 // MaxAnswerID bytes. A BackupSetName with characters that CloudEvents forbids does
 // not become the subject; the data has it in any case.
 func NewResult(kind, id string, event Event, source Source, at time.Time, data ResultData) Result {
-	return newResult(kind, id, source.String(), event, at, data)
-}
-
-func newResult(kind, id, source string, event Event, at time.Time, data ResultData) Result {
 	data = data.bounded()
-	result := newCloudEvent(kind, id, source, "", at, data)
+	result := newCloudEvent(kind, id, source.String(), "", at, data)
 	if allowed(data.BackupSetName) {
 		result.Subject = data.BackupSetName
 	}
