@@ -12,12 +12,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Error codes of commands that the settings do not allow.
-const (
-	CodeNoBackupPlan  = "Event.NoBackupPlan"  // no backup plan is named
-	CodeNoSourceQueue = "Event.NoSourceQueue" // there is no queue for announcements
-)
-
 // Command is what a timer trigger or a person asks for, instead of sending events.
 type Command struct {
 	Check    bool     // check the deployment; never from a timer
@@ -59,10 +53,10 @@ func ReadCommand(payload []byte) (Command, bool, error) {
 		TriggerTime raw `json:"triggerTime"`
 		TriggerName raw `json:"triggerName"`
 		Payload     raw `json:"payload"`
-		Discover    raw
-		Check       raw
 		SpecVersion raw `json:"specversion"`
 		MessageBody raw `json:"messageBody"`
+
+		Discover, Check raw
 	}
 	text := trim(payload)
 	if len(text) > maxCommand || !raw(text).isObject() || unmarshal(text, &o) != nil {
@@ -87,17 +81,13 @@ func ReadCommand(payload []byte) (Command, bool, error) {
 // https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/user-guide/time-triggers.
 func timerCommand(payload raw, beside bool) (Command, error) {
 	command := Command{Timer: true}
+	text := raw(trim(payload.text()))
 	switch {
 	case beside:
 		return command, malformed("a timer's event has its command in payload, as a string")
-	case payload.isNull():
-		return command, nil
-	case !payload.isString():
+	case !payload.isString() && !payload.isNull():
 		return command, malformed("the timer's payload must be a string")
-	}
-	text := raw(trim(payload.text()))
-	switch {
-	case len(text) == 0:
+	case payload.isNull(), len(text) == 0:
 		return command, nil
 	case !text.isObject() || unmarshal(text, new(raw)) != nil:
 		return command, malformed(`the timer's payload must be empty, {}, or {"Discover":{…}}`)
@@ -138,11 +128,9 @@ func readDiscover(text raw) (Discover, error) {
 		return Discover{}, malformed("Discover must be an object")
 	}
 	var o struct {
-		BackupPlanIDs raw `json:"BackupPlanIds"`
-		BackupSetIDs  raw `json:"BackupSetIds"`
-		LookbackHours raw
-		DryRun        raw
-		RetryFailed   raw
+		BackupPlanIDs                      raw `json:"BackupPlanIds"`
+		BackupSetIDs                       raw `json:"BackupSetIds"`
+		LookbackHours, DryRun, RetryFailed raw
 	}
 	err := unmarshalExactly(text, &o, "Discover", "it has BackupPlanIds, BackupSetIds, LookbackHours, DryRun and RetryFailed")
 	hours := fmt.Sprintf("a whole number from 1 to %d", MaxLookbackHours)
@@ -205,9 +193,6 @@ func checkNames(field string, list []string, valid func(string) bool, what strin
 	return slices.Compact(list), nil
 }
 
-// maxBackupPlanID bounds a backup plan ID; those of DBS have about 15 characters.
-const maxBackupPlanID = 128
-
 // AllPlans stands for every backup plan, in the setting that names plans.
 const AllPlans = "all"
 
@@ -215,7 +200,7 @@ const AllPlans = "all"
 // dbsqdss5tmh0001: letters, digits, hyphens and underscores. AllPlans is none,
 // in any case.
 func IsBackupPlanID(s string) bool {
-	return s != "" && !strings.EqualFold(s, AllPlans) && len(s) <= maxBackupPlanID && !strings.ContainsFunc(s, func(c rune) bool {
+	return s != "" && !strings.EqualFold(s, AllPlans) && len(s) <= MaxAnswerID && !strings.ContainsFunc(s, func(c rune) bool {
 		return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
 	})
 }

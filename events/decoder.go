@@ -129,22 +129,16 @@ type object struct {
 	MessageBody raw `json:"messageBody"`
 
 	// topic message, in JSON and STREAM format
-	TopicName      raw
-	TopicMessageID raw `json:"MessageId"`
-	Message        raw
-	PublishTime    raw
-	Body           raw `json:"body"`
-	Attrs          raw `json:"attrs"`
+	TopicMessageID                  raw `json:"MessageId"`
+	TopicName, Message, PublishTime raw
+	Body                            raw `json:"body"`
+	Attrs                           raw `json:"attrs"`
 
 	// backup set
-	BackupSetJobID      raw `json:"BackupSetJobId"`
-	BackupSetID         raw `json:"BackupSetId"`
-	BackupSetName       raw
-	BackupSetDataFormat raw
-	BackupStatus        raw
-	StartTime           raw
-	ClientToken         raw
-	DryRun              raw
+	BackupSetJobID                               raw `json:"BackupSetJobId"`
+	BackupSetID                                  raw `json:"BackupSetId"`
+	BackupSetName, BackupSetDataFormat           raw
+	BackupStatus, StartTime, ClientToken, DryRun raw
 }
 
 // reader takes one message out of its envelopes, outermost first, and notes what

@@ -12,6 +12,8 @@ const (
 	CodeConflict              = "Event.Conflict"              // values that contradict each other
 	CodeUnsupportedDataFormat = "Event.UnsupportedDataFormat" // BackupSetDataFormat is none of [DataFormats]
 	CodeUnknownBackupStatus   = "Event.UnknownBackupStatus"   // BackupStatus is none that DBS documents
+	CodeNoBackupPlan          = "Event.NoBackupPlan"          // a command to discover, and no backup plan is named
+	CodeNoSourceQueue         = "Event.NoSourceQueue"         // a command to discover, and no queue for announcements
 
 	// CodeOwnResult is for a result of this function that came back as an event.
 	// It must not be answered with another result: that would come back too.
