@@ -150,21 +150,17 @@ func cut(s string, limit int) string {
 	return s
 }
 
-// Truncate returns s cut to at most limit bytes, on a character's edge, and with
-// an ellipsis if something was cut off and there is room for it.
+// Truncate returns s cut to at most limit bytes, of which there are at least three, on
+// a character's edge, and with an ellipsis if something was cut off.
 func Truncate(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	ellipsis := "…"
-	if limit < len(ellipsis) {
-		ellipsis = ""
+	end := limit - len("…")
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
 	}
-	cut := max(limit-len(ellipsis), 0)
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + ellipsis
+	return s[:end] + "…"
 }
 
 // Encoding is how a result becomes the text of a queue message.
