@@ -39,11 +39,7 @@ type AnnouncedSet struct {
 // task. A download that failed needs another token, since DBS would answer the
 // old one with the task that failed.
 func (a Announcement) ID() string {
-	startTime := ""
-	if a.Set.StartTime != 0 {
-		startTime = strconv.FormatInt(a.Set.StartTime, 10)
-	}
-	id := setID(a.Set.BackupSetJobID, a.Set.BackupSetID, startTime)
+	id := setID(a.Set.BackupSetJobID, a.Set.BackupSetID, strconv.FormatInt(a.Set.StartTime, 10))
 	if a.FailedTaskID != "" {
 		id += "#" + a.FailedTaskID
 	}

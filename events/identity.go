@@ -63,14 +63,14 @@ func clientToken(event Event, startTime string) string {
 	return token
 }
 
-// setID identifies a backup set. The StartTime belongs to it, if it is known: after
-// RESET MASTER or a restore the numbers of binlogs start again, and the same name
-// is another file.
+// setID identifies a backup set. The StartTime belongs to it, unless it is unknown, ""
+// or 0: after RESET MASTER or a restore the numbers of binlogs start again, and the
+// same name is another file.
 func setID(jobID, setID, startTime string) string {
-	if startTime != "" {
-		startTime = "@" + startTime
+	if startTime == "" || startTime == "0" {
+		return jobID + "/" + setID
 	}
-	return jobID + "/" + setID + startTime
+	return jobID + "/" + setID + "@" + startTime
 }
 
 func digest[T string | raw](s T) string {

@@ -35,11 +35,8 @@ func (r *raw) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 }
 
 func (r raw) isString() bool { return len(r) > 0 && r[0] == '"' }
-
 func (r raw) isObject() bool { return len(r) > 0 && r[0] == '{' }
-
-// isNull reports whether a value is null or absent.
-func (r raw) isNull() bool { return len(r) == 0 || r[0] == 'n' }
+func (r raw) isNull() bool   { return len(r) == 0 || r[0] == 'n' } // or absent
 
 // text returns the text of a JSON string, a part of it if it has no escapes, and
 // any other value as it stands.
