@@ -33,8 +33,7 @@ const maxBody = 6 * 64 << 10
 // testdata and github.com/aliyun/fc-runtime-go-sdk v0.3.1, events/README_MNS_*.md):
 //
 //   - event streaming: an array of CloudEvents, each an object or a string that
-//     holds one, with data.messageBody;
-//   - event mode: one such CloudEvent;
+//     holds one, with data.messageBody; event mode: one of them;
 //   - RawData: an array, or one, of {requestId, messageId, messageBody};
 //   - an MNS topic: {TopicName, MessageId, Message}, {body, attrs}, or the body;
 //   - a CloudEvent whose data is the backup set;
@@ -43,9 +42,6 @@ const maxBody = 6 * 64 << 10
 //
 // A message body is JSON or base64 of JSON, and may itself be a CloudEvent whose
 // data is the backup set. An object is a CloudEvent if it has a specversion.
-//
-// The error of an array's element that has no envelope names the element by its
-// number, counted from 1, since nothing else distinguishes it.
 func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if len(payload) == 0 {
@@ -71,9 +67,9 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 	}
 }
 
-// message reads one message of a payload that is valid JSON. Number is that of
-// the element in an array, or 0 for the whole payload: without an envelope in it,
-// that was typed by hand.
+// message reads one message of a payload that is valid JSON. Number is that of the
+// element in an array, by which alone an error can name one without an envelope, or 0
+// for the whole payload: without an envelope, that was typed by hand.
 func (d Decoder) message(value raw, number int) (Event, error) {
 	r := reader{}
 	err := r.unwrap(value, 0)

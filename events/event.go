@@ -2,10 +2,9 @@ package events
 
 import "time"
 
-// Request holds the parameters of CreateIncrementBackupSetDownload, under the
-// names of the request. A list item of DescribeIncrementBackupList names them
-// differently: its BackupSetJobId is the BackupSetID here, and its BackupSetId
-// is the BackupSetName. See
+// Request holds the parameters of CreateIncrementBackupSetDownload. A list item of
+// DescribeIncrementBackupList names them differently: its BackupSetJobId is the
+// BackupSetID here, and its BackupSetId is the BackupSetName. See
 // https://www.alibabacloud.com/help/en/dms/developer-reference/api-dbs-2019-03-06-createincrementbackupsetdownload
 type Request struct {
 	BackupSetID         string // incremental backup task ID, such as t4yh0g0g0001
@@ -16,41 +15,35 @@ type Request struct {
 
 // Event is one message of a payload.
 type Event struct {
-	// ID is the event ID: the CloudEvents id of the innermost envelope that has
-	// one, else the message ID, else empty.
-	ID string
-	// MessageID is the ID of the queue or topic message, if there is one.
-	MessageID string
-	// Time is when the outermost envelope says that the message was sent: a
-	// CloudEvent's time, a topic message's PublishTime. Zero if it says nothing
-	// that can be read.
+	// ID is the event ID: the CloudEvents id of the innermost envelope that has one, else
+	// the message ID, else empty.
+	ID           string
+	MessageID    string // of the queue or topic message, if there is one
+	Body         string // the original message body, unchanged: what a dead letter holds
+	BackupStatus string // that of a list item, and empty for request parameters
+	DryRun       bool   // answer what would be done, and do nothing; only if ByHand
+	// ByHand says that the payload is no delivery of a trigger but was typed, in the
+	// console or on a command line: it has no envelope. The bare body that an MNS topic
+	// sends in STREAM format without attributes looks the same.
+	ByHand bool
+	// Time is when the outermost envelope says that the message was sent: a CloudEvent's
+	// time, a topic message's PublishTime. Zero if it says nothing that can be read.
 	Time time.Time
-	// Traceparent and Tracestate are the W3C trace context of the innermost
-	// envelope whose traceparent has the right form. Tracestate is empty if it is
-	// not printable ASCII of at most 512 bytes.
+	// Traceparent and Tracestate are the W3C trace context of the innermost envelope
+	// whose traceparent has the right form. Tracestate is empty if it is not printable
+	// ASCII of at most 512 bytes.
 	Traceparent, Tracestate string
-	// Announced says that the event is an announcement of discovery: a CloudEvent
-	// of type dbs:IncrementBackupSet:Completed with a backup plan as its source.
-	// BackupPlanID is that plan, and empty for any other event.
+	// Announced says that the event is an announcement of discovery: a CloudEvent of type
+	// dbs:IncrementBackupSet:Completed with a backup plan as its source. BackupPlanID is
+	// that plan, and empty for any other event.
 	Announced    bool
 	BackupPlanID string
 	// FollowUp is set if the event is no backup set but asks what has become of a
 	// download task. Request is empty then.
 	FollowUp *FollowUp
-	// Body is the original message body, unchanged: what a dead letter holds.
-	Body string
-	// ByHand says that the payload is no delivery of a trigger but was typed, in
-	// the console or on a command line: it has no envelope. The bare body that an
-	// MNS topic sends in STREAM format without attributes looks the same.
-	ByHand bool
-	// DryRun asks to answer what would be done, and to do nothing. Only events
-	// typed by hand can ask for it.
-	DryRun bool
-	// BackupStatus is that of a list item, and empty for request parameters.
-	BackupStatus string
-	// Request is complete if the event came without an error and is not to be
-	// ignored. Otherwise it holds the BackupSetID and the BackupSetName as far as
-	// the event says them without doubt, and no ClientToken.
+	// Request is complete if the event came without an error and is not to be ignored.
+	// Otherwise it holds the BackupSetID and the BackupSetName as far as the event says
+	// them without doubt, and no ClientToken.
 	Request Request
 }
 

@@ -10,8 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Types of results. A failure may be followed by a success, if the same event is
-// sent again after its cause is gone.
+// Types of results.
 const (
 	TypeTaskCreated    = "dbs:IncrementBackupSetDownload:TaskCreated"    // DBS has the download task
 	TypeTaskFailed     = "dbs:IncrementBackupSetDownload:TaskFailed"     // this event will make none
@@ -65,9 +64,9 @@ func newCloudEvent[Data any](kind, id, source, subject string, at time.Time, dat
 	}
 }
 
-// Result is what became of one event. A consumer drops repeats by (Source, ID,
-// Type): the type belongs to the identity, since a success may follow a failure of
-// the same event.
+// Result is what became of one event. A consumer drops repeats by (Source, ID, Type):
+// a success may follow a failure, if the same event is sent again after its cause is
+// gone.
 type Result = CloudEvent[ResultData]
 
 // ResultData holds the request and the answer of DBS, under the names of the
