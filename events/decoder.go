@@ -200,19 +200,15 @@ func (r *reader) unwrapCloudEvent(o *object, depth int) error {
 		return err
 	}
 	r.readTraceContext(o.Traceparent, o.Tracestate)
-	if o.Type.isString() {
-		kind := o.Type.string()
-		if strings.HasPrefix(kind, resultTypes) {
-			return &Error{Code: CodeOwnResult, Message: "this is a result of the function, not a backup event: " +
-				"the result queue and the source queue are the same, or one is forwarded to the other"}
-		}
-		if kind == TypeFollowUp {
-			return r.readFollowUp(o)
-		}
-		r.event.BackupPlanID = ""
-		if kind == TypeBackupSetCompleted {
-			r.event.BackupPlanID = planOf(o.Source.string())
-		}
+	switch kind := o.Type.string(); {
+	case !o.Type.isString():
+	case strings.HasPrefix(kind, resultTypes):
+		return &Error{CodeOwnResult, "this is a result of the function, not a backup event: " +
+			"the result queue and the source queue are the same, or one is forwarded to the other"}
+	case kind == TypeFollowUp:
+		return r.readFollowUp(o)
+	default:
+		r.event.BackupPlanID = announcedPlan(kind, o.Source.string())
 		r.event.Announced = r.event.BackupPlanID != ""
 	}
 	if o.Data.isNull() {
@@ -267,9 +263,10 @@ func publishTime(value raw) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// planOf returns the ID of the backup plan that source names, or nothing.
-func planOf(source string) string {
-	if ok, _ := path.Match("acs:dbs:?*:?*:backupplan/?*", source); !ok {
+// announcedPlan returns the ID of the backup plan that the source of an announcement
+// names, or nothing.
+func announcedPlan(kind, source string) string {
+	if ok, _ := path.Match("acs:dbs:?*:?*:backupplan/?*", source); !ok || kind != TypeBackupSetCompleted {
 		return ""
 	}
 	return source[strings.LastIndexByte(source, '/')+1:]

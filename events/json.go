@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -81,8 +82,6 @@ func names(object []byte) []string {
 	return slices.Sorted(maps.Keys(members))
 }
 
-var errNoJSON = errors.New("neither a JSON object or array nor base64 of one")
-
 // jsonText returns the JSON array or object that text is, quotes, or encodes in
 // base64. Producers differ: the Java, Python and PHP SDKs of MNS send base64 by
 // default, those for Go and Node.js do not. An error says what text is instead.
@@ -90,14 +89,13 @@ func jsonText(text []byte) ([]byte, error) {
 	layer := ""
 	for range maxNesting {
 		whole := text
-		text = trim(text)
-		if len(text) == 0 {
-			return nil, errNoJSON
+		if text = trim(text); len(text) == 0 {
+			break
 		}
-		if first := text[0]; first != '{' && first != '[' && first != '"' {
+		if strings.IndexByte(`{["`, text[0]) < 0 {
 			decoded, err := base64.StdEncoding.AppendDecode(nil, text)
 			if err != nil {
-				return nil, errNoJSON
+				break
 			}
 			text, layer = decoded, "base64 of "
 			continue
@@ -111,7 +109,7 @@ func jsonText(text []byte) ([]byte, error) {
 		}
 		text, layer = value.text(), "a string that holds "
 	}
-	return nil, errNoJSON
+	return nil, errors.New("neither a JSON object or array nor base64 of one")
 }
 
 // trim removes white space and a byte order mark.
