@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
@@ -39,11 +40,9 @@ const maxToken = 64
 //     still gets one task.
 func clientToken(event Event, startTime string) string {
 	request := event.Request
-	token := request.ClientToken
+	token := cmp.Or(request.ClientToken, event.ID)
 	switch {
 	case token != "":
-	case event.ID != "":
-		token = event.ID
 	case request.BackupSetDataFormat != "":
 		parameters := url.Values{
 			"BackupSetId":         {request.BackupSetID},
