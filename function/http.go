@@ -67,12 +67,7 @@ func (a answer) date() time.Time {
 // ctx its error says so: net/http may return the cause of the end, which does not.
 func exchange(
 	ctx context.Context, transport *http.Transport, method, target string, header http.Header, body []byte, limit int64,
-) (got answer, err error) {
-	defer func() {
-		if err != nil {
-			err = errors.Join(ctx.Err(), err)
-		}
-	}()
+) (answer, error) {
 	request, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return answer{}, err
@@ -85,7 +80,7 @@ func exchange(
 	header["X-Idempotency-Key"] = []string{}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return answer{}, err
+		return answer{}, errors.Join(ctx.Err(), err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	var read bytes.Buffer
@@ -95,7 +90,7 @@ func exchange(
 		err = fmt.Errorf("it is larger than %d bytes", limit)
 	}
 	if err != nil {
-		return answer{}, fmt.Errorf("reading the answer: %w", err)
+		return answer{}, errors.Join(ctx.Err(), fmt.Errorf("reading the answer: %w", err))
 	}
 	return answer{status: response.StatusCode, header: response.Header, body: read.Bytes()}, nil
 }
