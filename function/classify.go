@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,14 +22,11 @@ type refusal struct {
 	foreign                  bool // not in the service's own form
 }
 
-// codeNoTaskID is for a success of DBS without a task ID.
-const codeNoTaskID = "NoTaskID"
-
 // isRefusal reports whether the service itself says no: with a 4xx, or, as the
 // envelope of DBS allows, with a 2xx and a code.
 func (r *refusal) isRefusal() bool {
 	return !r.foreign && r.status != http.StatusRequestTimeout &&
-		(r.status >= 400 && r.status < 500 || r.status < 300 && r.code != "" && r.code != codeNoTaskID)
+		(r.status >= 400 && r.status < 500 || r.status < 300 && r.code != "")
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s (HTTP %d)", r.code, r.status) }
@@ -54,14 +52,11 @@ type rule struct {
 // that. A request is refused for its parameters with a 2xx or with a 4xx that has no
 // meaning of its own.
 func (r rule) fits(status int) bool {
-	switch {
-	case r.kind != cloud.Permanent:
+	if r.kind != cloud.Permanent {
 		return status == 0 || status != r.not
-	case status == http.StatusUnauthorized, status == http.StatusForbidden,
-		status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
-		return false
 	}
-	return status < 300 || status >= 400 && status < 500
+	own := []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests}
+	return status < 300 || status >= 400 && status < 500 && !slices.Contains(own, status)
 }
 
 func find(rules []rule, code string) (best rule, found bool) {

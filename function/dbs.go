@@ -60,11 +60,10 @@ func (c *dbsClient) Try(ctx context.Context, operation, plan string) error {
 // Its error is classified, that of read too.
 func callDBS[T any](
 	ctx context.Context, c *dbsClient, operation string, parameters map[string]string, read func(answer) (T, error),
-) (T, error) {
-	var none T
+) (value T, err error) {
 	own, err := credentialOf(ctx, c.fallback)
 	if err != nil {
-		return none, err
+		return value, err
 	}
 	attempt := call{
 		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
@@ -73,10 +72,9 @@ func callDBS[T any](
 	query := canonicalQuery(parameters)
 	header := signACS3(c.endpoint.Host, operation, query, own(), time.Now(), rand.Text())
 	got, err := exchange(ctx, c.http, http.MethodPost, c.endpoint.String()+"/?"+query, header, nil, maxDBSAnswer)
-	if err != nil {
-		return none, attempt.classify(err)
+	if err == nil {
+		value, err = read(got)
 	}
-	value, err := read(got)
 	return value, attempt.classify(err)
 }
 
@@ -132,9 +130,8 @@ func readTask(got answer) (handler.Task, error) {
 	case len(id) > events.MaxAnswerID:
 		return handler.Task{}, foreign(got, "")
 	case id == "":
-		reply.refused.code = codeNoTaskID
-		reply.refused.message = "DBS answered with success and without a BackupSetDownloadTaskId"
-		return handler.Task{}, &reply.refused
+		return handler.Task{}, &cloud.Error{Service: "DBS", Code: "NoTaskID", HTTPStatusCode: got.status,
+			RequestID: reply.refused.requestID, Message: "DBS answered with success and without a BackupSetDownloadTaskId"}
 	}
 	return handler.Task{ID: id, RequestID: reply.refused.requestID}, nil
 }
