@@ -69,13 +69,8 @@ func credentialOf(ctx context.Context, fallback credential) (credential, error) 
 	if fallback != nil {
 		return fallback, nil
 	}
-	return nil, &cloud.Error{
-		Kind:    cloud.OperatorFault,
-		Service: "Function Compute",
-		Code:    "NoCredentials",
-		Message: "the invocation came without credentials",
-		Fix:     "give the function a role (s.yaml: role)",
-	}
+	return nil, &cloud.Error{Kind: cloud.OperatorFault, Service: "Function Compute", Code: "NoCredentials",
+		Message: "the invocation came without credentials", Fix: "give the function a role (s.yaml: role)"}
 }
 
 // redact withholds a message that quotes the credentials, or a signed request, as

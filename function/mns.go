@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -102,9 +103,7 @@ func (q *mnsQueue) send(ctx context.Context, messages []mns.MessageSendRequest) 
 		return nil
 	})
 	if err != nil {
-		for i := range answers {
-			answers[i] = err
-		}
+		return slices.Repeat([]error{err}, len(messages))
 	}
 	return answers
 }
@@ -161,9 +160,7 @@ type mnsCall struct {
 
 // Send implements the SDK's client. Its errors reach the caller of the SDK as they
 // are.
-func (c *mnsCall) Send(
-	method mns.Method, _ map[string]string, message any, resource string,
-) (*fasthttp.Response, error) {
+func (c *mnsCall) Send(method mns.Method, _ map[string]string, message any, resource string) (*fasthttp.Response, error) {
 	body, err := xml.Marshal(message) // empty of the nil of a GET
 	if err != nil {
 		return nil, err

@@ -73,9 +73,8 @@ func readSettings(environ []string) (settings, error) {
 		ResultQueue: results, DeadLetterQueue: deadLetters,
 	}
 
-	level := r.oneOf("LOG_LEVEL", "info", "debug", "info", "warn", "error")
 	// The four values are levels of slog; a wrong one is already reported.
-	_ = s.logLevel.UnmarshalText([]byte(level))
+	_ = s.logLevel.UnmarshalText([]byte(r.oneOf("LOG_LEVEL", "info", "debug", "info", "warn", "error")))
 	// Function Compute sets the size; without it the Go default, no limit, stays.
 	s.memoryMB, _ = strconv.Atoi(environment["FC_FUNCTION_MEMORY_SIZE"])
 
@@ -190,10 +189,7 @@ func (r *settingsReader) backupPlanIDs(name string) []string {
 }
 
 func (r *settingsReader) number(name string, unset, low, high int) int {
-	value := r.getenv(name)
-	if value == "" {
-		return unset
-	}
+	value := cmp.Or(r.getenv(name), strconv.Itoa(unset))
 	n, err := strconv.Atoi(value)
 	if err != nil || n < low || n > high {
 		r.wrong("%s is %.64q: give a whole number from %d to %d", name, value, low, high)
@@ -202,11 +198,8 @@ func (r *settingsReader) number(name string, unset, low, high int) int {
 }
 
 func (r *settingsReader) oneOf(name, unset string, values ...string) string {
-	value := r.getenv(name)
-	if value == "" {
-		return unset
-	}
-	if !slices.Contains(values, value) {
+	value := cmp.Or(r.getenv(name), unset)
+	if value != unset && !slices.Contains(values, value) {
 		r.wrong("%s is %.64q: give one of %s", name, value, strings.Join(values, ", "))
 	}
 	return value
