@@ -3,8 +3,8 @@
 //
 //	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -o bootstrap ./bootstrap
 //
-// Started anywhere else it says what it is and exits with status 2; with -h it lists
-// its settings, and with -check it says what is wrong with them.
+// Started anywhere else it prints its usage and exits with status 2; with -h it lists
+// its settings, and with -check the invalid ones.
 package main
 
 import (
@@ -26,7 +26,7 @@ func main() {
 	case "-check", "--check":
 		start = function.Check
 	default:
-		fmt.Fprintln(os.Stderr, "bootstrap takes no arguments but -h and -check")
+		fmt.Fprintln(os.Stderr, "bootstrap takes -h, -check or no argument")
 		os.Exit(2)
 	}
 	err := start(os.Environ(), os.Stdout)

@@ -37,7 +37,7 @@ are environment variables:
                            BACKUP_PLAN_IDS; without it no task is followed to its end
   LOOKBACK_HOURS           how far back discovery looks, 1 to 43800; default 72
   LOG_LEVEL                debug, info, warn or error; default info
-With -check it says what is wrong with its settings, and ends. For those in s.yaml:
+With -check it lists every invalid setting, and ends. For those in s.yaml:
   go run ./tests/settings
 
 Try it on this machine, without a cloud account, from the project's folder:
@@ -49,7 +49,7 @@ Deploy it with Serverless Devs:
 type SettingsError struct{ mistakes error }
 
 func (e *SettingsError) Error() string {
-	return fmt.Sprintf("the function cannot start, its settings are wrong:\n%v", e.mistakes)
+	return fmt.Sprintf("the function cannot start until these settings are corrected:\n%v", e.mistakes)
 }
 
 // Check says on stdout whether the function would start in an environment, given as
@@ -63,7 +63,7 @@ func Check(environ []string, stdout io.Writer) error {
 	if err != nil {
 		return &SettingsError{mistakes: err}
 	}
-	_, _ = fmt.Fprintln(stdout, "No setting is wrong.")
+	_, _ = fmt.Fprintln(stdout, "Every setting is valid.")
 	return nil
 }
 

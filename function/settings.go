@@ -127,12 +127,12 @@ func (r *settingsReader) getenv(name string) string {
 	return r.environment[name]
 }
 
-// misspelt warns of variables that are no settings but resemble one.
+// misspelt warns of variables that are not settings but resemble one.
 func (r *settingsReader) misspelt() (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(r.environment)) {
 		like := slices.IndexFunc(r.names, func(setting string) bool { return resemble(strings.ToUpper(name), setting) })
 		if like >= 0 && !slices.Contains(r.names, name) {
-			warnings = append(warnings, fmt.Sprintf("%s is no setting; did you mean %s?", name, r.names[like]))
+			warnings = append(warnings, fmt.Sprintf("%s is not a setting; did you mean %s?", name, r.names[like]))
 		}
 	}
 	return warnings
@@ -178,7 +178,7 @@ func (r *settingsReader) backupPlanIDs(name string) []string {
 			r.wrong("%s is %.300q: give all alone, or IDs without it", name, value)
 			return nil
 		case !events.IsBackupPlanID(id):
-			r.wrong("%s has %.300q: an ID has letters, digits, hyphens and underscores", name, id)
+			r.wrong("%s has %.300q: an ID has at most 128 letters, digits, hyphens and underscores", name, id)
 		case slices.Contains(ids, id):
 			r.wrong("%s names %q twice", name, id)
 		default:

@@ -155,7 +155,7 @@ func TestSettings_NamesEverythingThatIsWrong(t *testing.T) {
 		"only space":                 {plans(" "), []string{"an entry is empty"}},
 		"a comma at the end":         {plans("a,"), []string{"an entry is empty"}},
 		"a plan with a wrong letter": {plans("a,b/c,d e"), []string{`BACKUP_PLAN_IDS has "b/c"`, `BACKUP_PLAN_IDS has "d e"`}},
-		"a plan too long":            {plans(strings.Repeat("x", 129)), []string{"an ID has letters"}},
+		"a plan too long":            {plans(strings.Repeat("x", 129)), []string{"an ID has at most 128 letters"}},
 		"all beside an ID":           {plans("a, All"), []string{`BACKUP_PLAN_IDS is "a, All": give all alone`}},
 		"all without a queue":        {[]string{"BACKUP_PLAN_IDS=all"}, []string{"SOURCE_QUEUE is not set"}},
 		"a plan twice":               {plans("a,b, a"), []string{`BACKUP_PLAN_IDS names "a" twice`}},
@@ -239,7 +239,7 @@ func TestUsage_NamesEverySetting(t *testing.T) {
 func TestCheck_SaysWhetherTheFunctionWouldStart(t *testing.T) {
 	var stdout bytes.Buffer
 	require.NoError(t, function.Check([]string{"RESULT_QUEUE=a", "DEAD_LETTER_QUEUE=b", "PATH=/bin", "LOG_LEVEL=debug"}, &stdout))
-	assert.Equal(t, "No setting is wrong.\n", stdout.String())
+	assert.Equal(t, "Every setting is valid.\n", stdout.String())
 
 	stdout.Reset()
 	err := function.Check([]string{"RESULT_QUEU=a", "DEAD_LETTER_QUEUE=b", "CONCURRENCY=0"}, &stdout)
@@ -248,7 +248,7 @@ func TestCheck_SaysWhetherTheFunctionWouldStart(t *testing.T) {
 	assert.Contains(t, err.Error(), "RESULT_QUEUE is not set")
 	assert.Contains(t, err.Error(), "CONCURRENCY is \"0\"")
 	assert.Equal(t, 2, strings.Count(err.Error(), "\n"), "what Function Compute sets may be missing")
-	assert.Equal(t, "warning: RESULT_QUEU is no setting; did you mean RESULT_QUEUE?\n", stdout.String())
+	assert.Equal(t, "warning: RESULT_QUEU is not a setting; did you mean RESULT_QUEUE?\n", stdout.String())
 }
 
 func TestSettings_WarnOfANameThatIsNearToOne(t *testing.T) {
@@ -256,14 +256,14 @@ func TestSettings_WarnOfANameThatIsNearToOne(t *testing.T) {
 		t.Helper()
 		var stdout bytes.Buffer
 		require.NoError(t, function.Check(environment(name+"=x"), &stdout))
-		return strings.TrimSuffix(stdout.String(), "No setting is wrong.\n")
+		return strings.TrimSuffix(stdout.String(), "Every setting is valid.\n")
 	}
 	for name, nearest := range map[string]string{
 		"LOOKBACK_HOUR": "LOOKBACK_HOURS", "RESULT_QUEUES": "RESULT_QUEUE", "RESLUT_QUEUE": "RESULT_QUEUE",
 		"DEADLETTER_QUEUE": "DEAD_LETTER_QUEUE", "backup_plan_ids": "BACKUP_PLAN_IDS", "BACKUP_PLAN_ID": "BACKUP_PLAN_IDS",
 		"SOURCE_QUEU": "SOURCE_QUEUE", "CONCURENCY": "CONCURRENCY", "LOGLEVEL": "LOG_LEVEL", "DBS_ENDPOIN": "DBS_ENDPOINT",
 	} {
-		assert.Equal(t, "warning: "+name+" is no setting; did you mean "+nearest+"?\n", warned(t, name))
+		assert.Equal(t, "warning: "+name+" is not a setting; did you mean "+nearest+"?\n", warned(t, name))
 	}
 	for _, name := range []string{"PATH", "HOME", "TZ", "LANG", "QUEUE", "FC_QUALIFIER", "FC_FUNCTION_HANDLER",
 		"FC_INSTANCE_ID", "ALIBABA_CLOUD_ACCOUNT_ID", "LD_LIBRARY_PATH", "GOMAXPROCS", "RESULTING_QUEUE", "HTTPS_PROXY", ""} {
@@ -278,6 +278,6 @@ func TestSettings_WarnOfANameThatIsNearToOne(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(warning), &line))
 		line.Level += " " + line.Msg
 		assert.Equal(t, "WARN unknown setting", line.Level)
-		assert.Equal(t, "RESULT_QUEU is no setting; did you mean RESULT_QUEUE?", line.Warning)
+		assert.Equal(t, "RESULT_QUEU is not a setting; did you mean RESULT_QUEUE?", line.Warning)
 	})
 }
