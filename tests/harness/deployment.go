@@ -31,11 +31,14 @@ func ReadDeployment() (*Deployment, error) {
 
 // ParseDeployment reads the text of an s.yaml.
 func ParseDeployment(text []byte) (*Deployment, error) {
-	var read struct{ Vars map[string]string }
+	var read struct{ Vars map[string]yaml.Node }
 	if err := yaml.Unmarshal(text, &read); err != nil {
 		return nil, fmt.Errorf("s.yaml: %w", err)
 	}
-	d := &Deployment{Vars: read.Vars}
+	d := &Deployment{Vars: make(map[string]string)}
+	for name, value := range read.Vars {
+		d.Vars[name] = value.Value
+	}
 	if err := yaml.Unmarshal(text, &d.root); err != nil {
 		return nil, fmt.Errorf("s.yaml: %w", err)
 	}
@@ -43,14 +46,19 @@ func ParseDeployment(text []byte) (*Deployment, error) {
 	return d, nil
 }
 
-// render replaces ${vars.name} in the scalars of a tree. The result is a string, even
-// if the variable is empty or looks like a number.
-func render(node *yaml.Node, vars map[string]string) {
+// render replaces ${vars.name} in the scalars of a tree. A variable that stands alone
+// keeps its type, as with Serverless Devs: one without quotes may become a number.
+func render(node *yaml.Node, vars map[string]yaml.Node) {
 	if node.Kind == yaml.ScalarNode && strings.Contains(node.Value, "${vars.") {
-		node.Tag = "!!str"
+		tag := "!!str"
 		for name, value := range vars {
-			node.Value = strings.ReplaceAll(node.Value, "${vars."+name+"}", value)
+			reference := "${vars." + name + "}"
+			if node.Value == reference {
+				tag = value.Tag
+			}
+			node.Value = strings.ReplaceAll(node.Value, reference, value.Value)
 		}
+		node.Tag = tag
 	}
 	for _, child := range node.Content {
 		render(child, vars)

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		fmt.Fprintln(os.Stderr, "settings takes no argument: it checks the settings in s.yaml")
+		os.Exit(2)
+	}
 	deployment, err := harness.ReadDeployment()
 	if err == nil {
 		err = check(context.Background(), deployment, os.Stdout)
@@ -31,7 +36,7 @@ func main() {
 }
 
 // check runs the executable's own check in the environment that a deployment gives the
-// function.
+// function. It prints every mistake, and returns an error if there is one.
 func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer) error {
 	var given struct {
 		Resources struct {
@@ -48,11 +53,11 @@ func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer
 	}
 	props := given.Resources.Function.Props
 	environ := []string{"FC_REGION=" + props.Region}
-	var mistakes []error
+	unquoted := ""
 	for _, name := range slices.Sorted(maps.Keys(props.EnvironmentVariables)) {
 		value := props.EnvironmentVariables[name]
 		if value.Tag != "!!str" {
-			mistakes = append(mistakes, fmt.Errorf("%s is %s in s.yaml: put it in quotes, '%s'", name, value.Value, value.Value))
+			unquoted += fmt.Sprintf("%s is %s without quotes: write '%s'\n", name, value.Value, value.Value)
 		}
 		environ = append(environ, name+"="+value.Value)
 	}
@@ -68,9 +73,17 @@ func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer
 	}
 	//nolint:gosec // G204: the executable that was built just now
 	command := exec.CommandContext(ctx, executable, "-check")
-	command.Env, command.Stdout, command.Stderr = environ, stdout, stdout
-	if err := command.Run(); err != nil {
-		mistakes = append(mistakes, fmt.Errorf("s.yaml has wrong settings: %w", err))
+	command.Env = environ
+	output, err := command.CombinedOutput()
+	if !errors.As(err, new(*exec.ExitError)) && err != nil {
+		return err
 	}
-	return errors.Join(mistakes...)
+	valid := err == nil && unquoted == ""
+	if !valid {
+		output = bytes.TrimSuffix(output, []byte("Every setting is valid.\n"))
+	}
+	if _, err := fmt.Fprintf(stdout, "%s%s", output, unquoted); err != nil || valid {
+		return err
+	}
+	return errors.New("s.yaml has invalid settings")
 }

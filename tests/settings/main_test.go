@@ -19,19 +19,21 @@ func TestCheck_OfAnSYAML(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "s.yaml"))
 	require.NoError(t, err)
 	const setting = "        LOG_LEVEL: info\n"
-	require.Contains(t, string(text), setting)
 	for name, c := range map[string]struct {
-		line   string // in place of LOG_LEVEL
+		line   string // of s.yaml
+		given  string // in its place
 		output string
 		fails  string
 	}{
-		"as it is":          {setting, "No setting is wrong.\n", ""},
-		"a misspelt name":   {"        LOOKBACK_HOUR: '24'\n", "warning: LOOKBACK_HOUR is no setting; did you mean LOOKBACK_HOURS?\nNo setting is wrong.\n", ""},
-		"a wrong value":     {"        LOG_LEVEL: loud\n", "the function cannot start, its settings are wrong:\nLOG_LEVEL is \"loud\": give one of debug, info, warn, error\n", "s.yaml has wrong settings"},
-		"an unquoted value": {"        MAX_REQUESTS_PER_SECOND: 5\n", "No setting is wrong.\n", "MAX_REQUESTS_PER_SECOND is 5 in s.yaml: put it in quotes, '5'"},
+		"as it is":          {setting, setting, "Every setting is valid.\n", ""},
+		"a misspelt name":   {setting, "        LOOKBACK_HOUR: '24'\n", "warning: LOOKBACK_HOUR is not a setting; did you mean LOOKBACK_HOURS?\nEvery setting is valid.\n", ""},
+		"a wrong value":     {setting, "        LOG_LEVEL: loud\n", "the function cannot start until these settings are corrected:\nLOG_LEVEL is \"loud\": give one of debug, info, warn, error\n", "s.yaml has invalid settings"},
+		"an unquoted value": {setting, "        MAX_REQUESTS_PER_SECOND: 5\n", "MAX_REQUESTS_PER_SECOND is 5 without quotes: write '5'\n", "s.yaml has invalid settings"},
+		"one by a variable": {"  concurrency: '16'\n", "  concurrency: 16\n", "CONCURRENCY is 16 without quotes: write '16'\n", "s.yaml has invalid settings"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			deployment, err := harness.ParseDeployment([]byte(strings.Replace(string(text), setting, c.line, 1)))
+			require.Contains(t, string(text), c.line)
+			deployment, err := harness.ParseDeployment([]byte(strings.Replace(string(text), c.line, c.given, 1)))
 			require.NoError(t, err)
 			var stdout bytes.Buffer
 			err = check(t.Context(), deployment, &stdout)
