@@ -101,16 +101,16 @@ func (r *reader) missing(content raw, hasOther, hasID bool) error {
 	case has("Items"), has("IncrementBackupFile"):
 		what = "this is a whole answer of DescribeIncrementBackupList: send each item of Items.IncrementBackupFile by itself"
 	case has("Discover"), has("Check"):
-		what = "a command is typed by hand, by itself, or Discover sent by a timer; it is no backup event"
+		what = "this is a command, not a backup event: type it by hand, alone; a timer may send Discover only"
 	case has("data"):
-		what = "there is data but no specversion: an object is read as a CloudEvent only if it has one"
+		what = "this has data but no specversion, which a CloudEvent needs"
 	case what != "":
 	case hasID:
 		what = "BackupSetJobId or BackupSetName is missing"
 	case hasOther:
 		what = "BackupSetId is missing"
 	case r.enveloped:
-		what = "this is no backup set"
+		what = "this is not a backup set"
 	default:
 		what = "this is neither a backup set nor a command"
 	}

@@ -39,15 +39,15 @@ const MaxLookbackHours = 1_825 * 24
 // https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/user-guide/time-triggers.
 const maxCommand = 1 << 20
 
-// ReadCommand reads a payload that is a command, and reports whether it is one. A
-// payload that is none is for a [Decoder]. An error, an [*Error], says what is wrong
-// with a command.
+// ReadCommand reads a payload that is a command, and reports whether it is one. Any
+// other payload is for a [Decoder]. An error, an [*Error], names the first mistake in
+// a command.
 //
 // A command is the event of a timer trigger ({triggerTime, triggerName, payload}),
 // whose payload is absent, empty, {}, or the text of a Discover command; or, as
 // typed by hand, {"Discover":{…}} or {"Check":{}}. Their members are exact: an
-// unknown or a repeated one is refused, since a run that does something else than
-// it was asked for is worse than none.
+// unknown or a repeated one is refused, since a run that does something else is worse
+// than no run.
 func ReadCommand(payload []byte) (Command, bool, error) {
 	var o struct {
 		TriggerTime raw `json:"triggerTime"`

@@ -33,7 +33,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// within prefixes the message of an [Error] with the place of what is wrong.
+// within prefixes the message of an [Error] with the place of the mistake.
 func within(place string, err error) error {
 	var reason *Error
 	if !errors.As(err, &reason) {

@@ -131,7 +131,7 @@ func readTask(got answer) (handler.Task, error) {
 		return handler.Task{}, foreign(got, "")
 	case id == "":
 		return handler.Task{}, &cloud.Error{Service: "DBS", Code: "NoTaskID", HTTPStatusCode: got.status,
-			RequestID: reply.refused.requestID, Message: "DBS answered with success and without a BackupSetDownloadTaskId"}
+			RequestID: reply.refused.requestID, Message: "DBS answered with success but without a BackupSetDownloadTaskId"}
 	}
 	return handler.Task{ID: id, RequestID: reply.refused.requestID}, nil
 }

@@ -74,7 +74,7 @@ func (o *openEvents) reasons() string {
 func (o *openEvents) names() string {
 	var names []string
 	for _, e := range o.first[:min(len(o.first), 3)] {
-		names = append(names, events.Truncate(e.name, 40))
+		names = append(names, events.Truncate(e.name, 64))
 	}
 	if len(names) == 0 {
 		return o.counts()
@@ -96,7 +96,7 @@ func describe(event events.Event) string {
 type RedeliveryError struct{ open openEvents }
 
 func (e *RedeliveryError) Error() string {
-	return e.open.reasons() + ". What is finished is published. The queue delivers the batch again for a day; no event gets a second task"
+	return e.open.reasons() + ". Finished results are published. The queue delivers the batch again, for a day; no event gets a second task"
 }
 
 // Unwrap returns why the first of them is open.
@@ -133,7 +133,7 @@ func (e *OperatorFaultError) Unwrap() error { return e.Fault }
 type EventError struct{ Reason error } // an [*events.Error]
 
 func (e *EventError) Error() string {
-	return e.Reason.Error() + ". Nothing was done for it"
+	return e.Reason.Error() + ". Nothing was done"
 }
 
 func (e *EventError) Unwrap() error { return e.Reason }

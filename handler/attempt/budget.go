@@ -36,7 +36,7 @@ func CheckDeadline(ctx context.Context) error {
 		Kind: cloud.OperatorFault, Service: "Function Compute", Code: "DeadlinePassed",
 		Message: fmt.Sprintf("the deadline of the invocation, %s, had passed when it began, at %s by the clock of the instance",
 			deadline.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)),
-		Fix: "report a wrong clock to Function Compute if it stays; a new instance may have a right one",
+		Fix: "wait for a new instance, whose clock may be right; if it is wrong too, report it to Function Compute",
 	}
 }
 

@@ -190,8 +190,8 @@ func judgeList(plan string, err error) Result {
 	case err == nil:
 		return Result{Result: OK, Detail: "DBS answered with a page of the list"}
 	case service.Kind == cloud.Permanent && plan == "":
-		return Result{Result: OK, Detail: "DBS refused a request for its missing parameters, as it must, " +
-			"and not for a missing permission: " + err.Error()}
+		return Result{Result: OK, Detail: "DBS refused a request without parameters, as it must, " +
+			"so the permission is there: " + err.Error()}
 	case service.Kind == cloud.Permanent:
 		return failed(err, "correct "+plan+" in BACKUP_PLAN_IDS: this account has no such backup plan in this region")
 	case service.Kind == cloud.OperatorFault:
@@ -242,8 +242,8 @@ func (c *Checker) queueTries() []try {
 			call:    q.queue.TrySend,
 			judge: func(err error) Result {
 				if cloud.KindOf(err) == cloud.Permanent {
-					return Result{Result: Unproven, Detail: "MNS refused a message for its parameter, as it must. " +
-						"Whether it looks at the permission first is not documented, so only a real message proves it: " + err.Error()}
+					return Result{Result: Unproven, Detail: "MNS refused an invalid message, as it must. It may do so before " +
+						"it looks at the permission, so only a real message proves the permission: " + err.Error()}
 				}
 				return judgeQueue(q.setting, err)
 			},
@@ -285,7 +285,7 @@ func (c *Checker) untried() []Result {
 		untried("triggers", "send a message to the source queue, and wait for the timer: the log has a line for each"),
 	}
 	if c.config.Source == nil {
-		results = append(results, untried("SOURCE_QUEUE", "not set: discovery can be tried with DryRun only"))
+		results = append(results, untried("SOURCE_QUEUE", "not set: discovery works with DryRun only"))
 	}
 	if len(c.config.BackupPlanIDs) == 0 {
 		results = append(results, untried("BACKUP_PLAN_IDS", "not set: the timer discovers nothing"))

@@ -137,7 +137,7 @@ func TestCheck_ADeploymentThatWorks(t *testing.T) {
 			"log:PostLogStoreLogs":                        check.Untried,
 			"triggers":                                    check.Untried,
 		}, got)
-		assert.Contains(t, byName(report)["mns:SendMessage to RESULT_QUEUE"].Detail, "not documented")
+		assert.Contains(t, byName(report)["mns:SendMessage to RESULT_QUEUE"].Detail, "only a real message proves")
 		assert.Contains(t, d.log.String(), "check done")
 	})
 }

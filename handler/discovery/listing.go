@@ -60,7 +60,7 @@ func readWhole[T any](ctx context.Context, what string, attempt func() *listing[
 		return err
 	}
 	return &cloud.Error{Service: "DBS", Code: "IncompleteList",
-		Message: fmt.Sprintf("%d of %d %s are listed, at the second attempt too", second.known, second.elements, what)}
+		Message: fmt.Sprintf("%d of %d %s are listed, even at the second attempt", second.known, second.elements, what)}
 }
 
 // run reads the list, and reports whether it found all rows that were there all the

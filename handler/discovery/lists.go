@@ -121,7 +121,7 @@ func (p *planRun) reserve(ctx context.Context, rows int) error {
 	}
 	if rows > maxRows {
 		return &cloud.Error{Kind: cloud.Permanent, Service: "DBS", Code: "ListTooLong",
-			Message: fmt.Sprintf("the list has %d rows, and discovery can keep %d", rows, maxRows),
+			Message: fmt.Sprintf("the list has %d rows, and discovery holds at most %d", rows, maxRows),
 			Fix:     "shorten LOOKBACK_HOURS or the LookbackHours of the command"}
 	}
 	select {
