@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,7 @@ type breakage struct {
 	guide            string // text that finds the row of docs/operations.md to read
 }
 
-// The breakages that are no fault of a service.
+// The breakages without a fault of a service.
 const (
 	poison  = "poison"
 	stopped = "stopped"
@@ -88,7 +89,7 @@ func breakages() map[string]*breakage {
 			guide:    "`Timeout`",
 		},
 		poison: {
-			broken:   "one of the messages is no backup event, and never will be",
+			broken:   "one of the messages is not a backup event",
 			repaired: "the message was corrected and sent to " + harness.SourceQueue + " again",
 			guide:    "`TaskFailed` with `Event.",
 		},
@@ -162,7 +163,7 @@ func (l *local) deliverBroken(
 	t.FirstWait = time.Second
 	made := 0
 	t.Deliver = func(ctx context.Context, payload []byte) error {
-		state.Store("the function works on the batch, and tries again what fails until its time is up")
+		state.Store("the function works on the batch, and retries until its time is up")
 		made++
 		answer, err := cloud.Invoke(ctx, payload)
 		if answer.Error == nil && err != nil {
@@ -218,7 +219,8 @@ func (l *local) sees(ctx context.Context, instance *harness.Instance, answer fcr
 		cause = err.Error()
 		l.say("  The invocation fails:\n%s", wrap(shorten(cause, 400), "    "))
 	} else {
-		l.say("  The invocation succeeds:\n%s", wrap(shorten(strings.ReplaceAll(string(answer.Payload), ",", ", "), 200), "    "))
+		counts, _, _ := strings.Cut(string(answer.Payload), `,"results"`)
+		l.say("  The invocation succeeds:\n%s", wrap(strings.ReplaceAll(counts, ",", ", ")+", …}", "    "))
 	}
 	var kinds []string
 	times := make(map[string]int)
@@ -274,7 +276,7 @@ func (l *local) cure(ctx context.Context, cloud *harness.Cloud, t *trigger.Trigg
 	if len(dead) != 1 {
 		return fmt.Errorf("%d dead letters", len(dead))
 	}
-	l.say("\nWHAT HAPPENS MEANWHILE\n  The other events are done. In the dead-letter queue: %s", dead[0].Body)
+	l.say("\nWHAT HAPPENS MEANWHILE\n  The other events are done. In the dead-letter queue: %q", dead[0].Body)
 	// The body itself would fail again: what is sent is what its producer meant.
 	if _, err := cloud.MNS.Put(harness.SourceQueue, harness.ListItem(otherJob, "mysql-bin.000001")); err != nil {
 		return err
@@ -363,6 +365,9 @@ func (l *local) recovered(cloud *harness.Cloud, poisoned bool, failed int) bool 
 	return true
 }
 
+// link is a link of the guide, which is of no use in a terminal.
+var link = regexp.MustCompile(`\[([^]]+)\]\((\S+)\)`)
+
 // guideRow returns the first row of the guide's tables whose first cell has a code,
 // with each cell under its heading.
 func guideRow(code string) (string, error) {
@@ -385,7 +390,7 @@ func guideRow(code string) (string, error) {
 		case strings.Contains(cells[1], code):
 			row := []string{"\nTHE GUIDE, docs/operations.md"}
 			for i := 1; i < len(cells)-1; i++ {
-				if cell := strings.TrimSpace(cells[i]); cell != "" {
+				if cell := link.ReplaceAllString(strings.TrimSpace(cells[i]), "$1 ($2)"); cell != "" {
 					row = append(row, wrap(strings.TrimSpace(head[i])+": "+cell, "  "))
 				}
 			}

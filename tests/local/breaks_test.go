@@ -16,7 +16,7 @@ func TestLocal_BreaksOneThingAndRecovers(t *testing.T) {
 		"queue":          {"OperatorFaultError", "QueueNotExist", "    ERROR "},
 		"throttle":       {"RedeliveryError", "Throttling", "    WARN "},
 		"hang":           {"RedeliveryError", "    WARN "},
-		"poison":         {`"failed":1,`, "    ERROR ", "Event.Malformed", "In the dead-letter queue: copy of"},
+		"poison":         {`"failed":1,`, "    ERROR ", "Event.Malformed", `In the dead-letter queue: "copy of`},
 		"stopped":        {`"stopped":1`, "    ERROR task stopped: The backup set cannot be read. (1 line)"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,6 +50,7 @@ func TestBreakages_HaveARowInTheGuide(t *testing.T) {
 		row, err := guideRow(b.guide)
 		require.NoError(t, err, name)
 		assert.Contains(t, strings.Join(strings.Fields(row), " "), b.guide)
+		assert.NotContains(t, row, "](", name)
 	}
 	_, err := guideRow("no such code")
 	assert.Error(t, err)

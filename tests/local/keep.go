@@ -70,7 +70,7 @@ func (l *local) goOn(ctx context.Context, cloud *harness.Cloud, timer bool) erro
 	if timer {
 		if !l.json {
 			cloud.DBS.Complete(planJob, fillingSet)
-			l.say("A timer event follows every %.0f s; %s is finished now, and it will find it.",
+			l.say("A timer event follows every %.0f s; %s is finished now, and the next one finds it.",
 				l.timerInterval.Seconds(), fillingSet)
 		}
 		helpers.Go(func() { l.keepTimer(ctx, cloud) })

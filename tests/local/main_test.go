@@ -154,6 +154,11 @@ func TestLocal_DeliversAPayloadAsItIs(t *testing.T) {
 		for _, says := range c.says {
 			assert.Contains(t, stdout, says, name)
 		}
+		if name == "no event" {
+			for line := range strings.Lines(stdout) {
+				assert.LessOrEqual(t, utf8.RuneCountInString(line), 101, line)
+			}
+		}
 	}
 	status, stdout, _ := execute(t, "", "-payload", "../../events/testdata/console/list-item.json", "-json")
 	assert.Zero(t, status)

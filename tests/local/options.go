@@ -37,7 +37,7 @@ Flags:
                    queue           the result queue does not exist
                    throttle        DBS throttles every call
                    hang            DBS does not answer
-                   poison          one message is no backup event
+                   poison          one message is not a backup event
                    stopped         the download task of a backup set stopped
   -log           show the function's log as it is written
   -v             show the messages in the result and dead-letter queues in full

@@ -103,7 +103,7 @@ func (l *local) deliver(ctx context.Context, cloud *harness.Cloud, payload []byt
 	}
 	if err != nil {
 		doc := document{Error: err.Error()}
-		l.say("The invocation failed with %s:\n  %s\n", done.Error.Type, done.Error.Message)
+		l.say("The invocation failed with %s:\n%s\n", done.Error.Type, wrap(done.Error.Message, "  "))
 		if err := l.show(cloud, doc); err != nil {
 			return false, err
 		}
