@@ -31,8 +31,8 @@ const usage = `Fetch the file of each finished download task into a directory.
 Credentials are read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET
 and, for an assumed role, ALIBABA_CLOUD_SECURITY_TOKEN; policy.json has what they must
 allow. A file is named <plan>_<set>_<task>, and <plan>_<set>_<task>.part until it is
-complete. A message is deleted once its file is. It may be stopped and started again at
-any time, and goes on where it was.
+complete. A message is deleted once its file is complete. You may stop the consumer and
+start it again at any time: it goes on where it was.
 
 `
 
@@ -68,7 +68,7 @@ func run(ctx context.Context, arguments []string, getenv func(string) string, ou
 	flags.StringVar(&c.dbs.endpoint, "dbs", "", "DBS `endpoint`")
 	flags.StringVar(&c.dir, "dir", "downloads", "`directory` for the files")
 	flags.BoolVar(&c.intranet, "intranet", false, "fetch by the intranet link, in the region of the plan")
-	flags.BoolVar(&c.anySize, "any-size", false, "accept a file whose size is not the one that DBS says")
+	flags.BoolVar(&c.anySize, "any-size", false, "accept a file whose size differs from the one that DBS says")
 	once := flags.Bool("once", false, "handle each message once and end; status 1 if one could not be handled")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -161,7 +161,7 @@ type result struct {
 func (c *consumer) handle(ctx context.Context, body string) error {
 	var r result
 	if err := json.Unmarshal([]byte(body), &r); err != nil {
-		return fmt.Errorf("it is no result: %w", err)
+		return fmt.Errorf("it is not a result: %w", err)
 	}
 	key := [3]string{r.Source, r.ID, r.Type}
 	if c.seen[key] {
@@ -173,8 +173,14 @@ func (c *consumer) handle(ctx context.Context, body string) error {
 			return fmt.Errorf("task %s of %s: %w", r.Data.TaskID, r.Data.BackupSetName, err)
 		}
 	case "TaskFailed", "TaskStopped", "TaskUnfinished": // nothing to fetch: raise an alarm here
-		c.say("%s: event %s, plan %q, set %q, task %q: %s %s", kind, r.ID, r.Data.BackupPlanID, r.Data.BackupSetName,
-			r.Data.TaskID, r.Data.ErrCode, r.Data.ErrMessage)
+		line := kind + ": event " + r.ID
+		for _, part := range [][2]string{{", plan ", r.Data.BackupPlanID}, {", set ", r.Data.BackupSetName},
+			{", task ", r.Data.TaskID}, {": ", r.Data.ErrCode}, {": ", r.Data.ErrMessage}} {
+			if part[1] != "" {
+				line += part[0] + part[1]
+			}
+		}
+		c.say("%s", line)
 	case "TaskCreated": // its end is a result of its own
 	default:
 		return fmt.Errorf("its type %q is unknown", r.Type)

@@ -172,7 +172,7 @@ func TestConsumer_FetchesEachFinishedTaskOnce(t *testing.T) {
 	}, c.files(t))
 	assert.Empty(t, c.mns.Messages(queueName))
 	assert.Equal(t, 2, c.dbs.FileCalls())
-	assert.Equal(t, 1, strings.Count(output, `TaskFailed: event 3, plan "`+planID+`", set "mysql-bin.000056"`), output)
+	assert.Equal(t, 1, strings.Count(output, "TaskFailed: event 3, plan "+planID+", set mysql-bin.000056\n"), output)
 	assert.Equal(t, 1, strings.Count(output, "TaskStopped: event 4, "), output)
 
 	// After a restart, a repeat finds the file.
@@ -240,7 +240,7 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 		"no result": {func(t *testing.T, c *cloud) {
 			_, err := c.mns.Put(queueName, "hello")
 			require.NoError(t, err)
-		}, "it is no result"},
+		}, "it is not a result"},
 		"an unknown type": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskPaused", "x", "1") }, "TaskPaused"},
 	} {
 		t.Run(name, func(t *testing.T) {
