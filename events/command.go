@@ -155,7 +155,7 @@ func readDiscover(text raw) (Discover, error) {
 }
 
 // unmarshalExactly reads an object whose members are the fields of into, each at
-// most once. Hint follows the name of a member that is none.
+// most once. Hint follows the name of an unknown member.
 func unmarshalExactly(object raw, into any, what, hint string) error {
 	err := json.Unmarshal(object, into, json.RejectUnknownMembers(true))
 	var unknown *json.SemanticError
@@ -197,8 +197,8 @@ func checkNames(field string, list []string, valid func(string) bool, what strin
 const AllPlans = "all"
 
 // IsBackupPlanID reports whether s may be the ID of a backup plan, such as
-// dbsqdss5tmh0001: letters, digits, hyphens and underscores. AllPlans is none,
-// in any case.
+// dbsqdss5tmh0001: letters, digits, hyphens and underscores. AllPlans is not an
+// ID, in any case.
 func IsBackupPlanID(s string) bool {
 	return s != "" && !strings.EqualFold(s, AllPlans) && len(s) <= MaxAnswerID && !strings.ContainsFunc(s, func(c rune) bool {
 		return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')

@@ -22,9 +22,9 @@ type Event struct {
 	Body         string // the original message body, unchanged: what a dead letter holds
 	BackupStatus string // that of a list item, and empty for request parameters
 	DryRun       bool   // answer what would be done, and do nothing; only if ByHand
-	// ByHand says that the payload is no delivery of a trigger but was typed, in the
-	// console or on a command line: it has no envelope. The bare body that an MNS topic
-	// sends in STREAM format without attributes looks the same.
+	// ByHand says that the payload was typed, in the console or on a command line, and not
+	// delivered by a trigger: it has no envelope. The bare body that an MNS topic sends in
+	// STREAM format without attributes looks the same.
 	ByHand bool
 	// Time is when the outermost envelope says that the message was sent: a CloudEvent's
 	// time, a topic message's PublishTime. Zero if it says nothing that can be read.
@@ -38,8 +38,8 @@ type Event struct {
 	// that plan, and empty for any other event.
 	Announced    bool
 	BackupPlanID string
-	// FollowUp is set if the event is no backup set but asks what has become of a
-	// download task. Request is empty then.
+	// FollowUp is set if the event asks for the state of a download task instead of
+	// announcing a backup set. Request is empty then.
 	FollowUp *FollowUp
 	// Request is complete if the event came without an error and is not to be ignored.
 	// Otherwise it holds the BackupSetID and the BackupSetName as far as the event says

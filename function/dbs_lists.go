@@ -44,8 +44,8 @@ func (c *dbsClient) DownloadTasks(ctx context.Context, planID string, pageNum in
 	}, page(taskList, downloadTask.read))
 }
 
-// TaskState makes one call of DescribeBackupSetDownloadTaskList, for one task. Only the
-// row with its ID counts, whatever else DBS lists.
+// TaskState makes one call of DescribeBackupSetDownloadTaskList, for one task. It
+// reads only the row with that ID.
 func (c *dbsClient) TaskState(ctx context.Context, taskID string) (follow.TaskState, error) {
 	own, err := credentialOf(ctx, c.fallback)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 // userAgent names the function to the services.
 const userAgent = "increment-backup-download"
 
-// What is read of an answer, at most. A page of 100 rows usually has some 200 KB, and
+// The largest answers that are read. A page of 100 rows usually has some 200 KB, and
 // some megabytes if its tasks have failed with long messages.
 const (
 	maxDBSAnswer = 8 << 20

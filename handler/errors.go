@@ -19,7 +19,7 @@ type openEvents struct {
 	events   int         // that were read
 	unread   bool        // there was no time to read the rest of the payload
 	count    int         // that are open
-	first    []openEvent // those that a service answered for go first
+	first    []openEvent // with an answer of a service first
 	answered int         // how many of them
 }
 

@@ -13,7 +13,8 @@ import (
 	"increment-backup-download/handler/discovery"
 )
 
-// Targets names where the function would send what; a dry run answers with it.
+// Targets names the endpoints and queues that the function would use; a dry run answers
+// with it.
 type Targets struct {
 	DBSEndpoint     string `json:"dbsEndpoint"`
 	MNSEndpoint     string `json:"mnsEndpoint"`
@@ -33,8 +34,8 @@ type Config struct {
 	Targets              Targets
 }
 
-// Handler handles payloads. It is immutable but for the records of what it has
-// done, and safe for concurrent use.
+// Handler handles payloads. It is immutable, except for its records of finished
+// events, and safe for concurrent use.
 type Handler struct {
 	config       Config
 	decoder      events.Decoder

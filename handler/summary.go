@@ -15,8 +15,8 @@ type Summary struct {
 	Pending     int `json:"pending"`     // follow-ups of a task that goes on
 	AlreadyDone int `json:"alreadyDone"` // repeats of an event that is done, in this batch or in an earlier one
 
-	// Results has the first hundred events, in the order of the payload, less those
-	// that are open.
+	// Results has the first hundred events, in the order of the payload, without
+	// the open ones.
 	Results []Entry `json:"results,omitempty"`
 	// DryRun says what would be done; nothing was.
 	DryRun *DryRun `json:"dryRun,omitempty"`

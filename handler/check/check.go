@@ -183,7 +183,7 @@ func judgeCreation(err error) Result {
 }
 
 // judgeList judges a call to DBS. A refusal for a parameter proves the permission,
-// but for a plan that DBS should know.
+// unless DBS should know the plan.
 func judgeList(plan string, err error) Result {
 	service := cloud.ErrorOf(err)
 	switch {

@@ -13,7 +13,7 @@ import (
 // Kind says what a failure means for the event it is about.
 type Kind int
 
-// The kinds. The zero value is Transient, so that whatever is not known leads to
+// The kinds. The zero value is Transient, so that an unknown failure leads to
 // another try and never to a lost event.
 const (
 	// Transient: the same call may succeed later.

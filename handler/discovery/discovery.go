@@ -44,13 +44,12 @@ func New(config Config, lists Lister, source Queue, limits *attempt.Limits, log 
 	return &Discoverer{config: config, lists: lists, source: source, limits: limits, log: log}
 }
 
-// Run finds the finished backup sets of the plans that command asks for which no
-// download task was made for, and announces them to the source queue. The plans are
-// independent: what fails in one is in the error, a [*DiscoveryError], and in the
-// report of that plan alone. An [*events.Error] says what the command or the settings
-// lack. Run returns before the deadline of ctx, without which it goes on for as long as
-// a service fails, and leaves no goroutine behind. It keeps no state: whatever it
-// misses, the next run finds.
+// Run finds the finished backup sets without a download task, in the plans that command
+// names, and announces them to the source queue. The plans are independent: a failure of
+// one is in the error, a [*DiscoveryError], and in the report of that plan alone. An
+// [*events.Error] says what the command or the settings lack. Run returns before the
+// deadline of ctx; without a deadline it goes on for as long as a service fails. It
+// leaves no goroutine behind and keeps no state: what one run misses, the next one finds.
 func (d *Discoverer) Run(ctx context.Context, requestID string, command events.Discover, timer bool) (Answer, error) {
 	log := attempt.NewLog(d.log.With("requestId", requestID))
 	answer := Answer{DryRun: command.DryRun, Plans: []PlanReport{}}

@@ -36,7 +36,7 @@ type listing[T any] struct {
 	read     map[int]bool // by PageNum
 	known    int          // different rows, without those that may not have existed
 	timeless bool         // a row has no time, and so may have come while another one went
-	rows     int          // with those that the list repeats
+	rows     int          // repeated ones included
 	sum      uint64       // of their checksums
 }
 

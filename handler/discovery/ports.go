@@ -11,7 +11,7 @@ import (
 type Queue interface {
 	outbox.Queue
 	// Depth returns how many messages the queue holds, approximately: active and
-	// inactive ones (GetQueueAttributes). Delayed messages are no announcements. One
+	// inactive ones (GetQueueAttributes). It leaves out delayed messages, which are follow-ups. One
 	// attempt, safe for concurrent use, failures as *cloud.Error.
 	Depth(ctx context.Context) (int, error)
 }

@@ -18,7 +18,7 @@ type Answer struct {
 // WithTask to HeldBack add up to Listed; they are 0 if the plan was left alone.
 type PlanReport struct {
 	BackupPlanID   string `json:"BackupPlanId"`
-	Listed         int    `json:"listed"` // sets, of those that were asked for
+	Listed         int    `json:"listed"` // the sets that were asked for
 	WithTask       int    `json:"withTask"`
 	Downloaded     int    `json:"downloaded"` // of WithTask: a task has finished
 	Incomplete     int    `json:"incomplete"`

@@ -58,7 +58,7 @@ type Ending struct {
 	Err     error
 }
 
-// Follower follows the tasks of one invocation. It is safe for concurrent use, but for
+// Follower follows the tasks of one invocation. It is safe for concurrent use, except for
 // Take and Questions.
 type Follower struct {
 	Caller   *attempt.Caller
