@@ -40,7 +40,7 @@ func everyLine(t *testing.T) []logLine {
 	} {
 		output.WriteString(scene(t))
 	}
-	status, wrong := run(t, []string{"FC_RUNTIME_API=127.0.0.1:1"})
+	status, wrong := run(t, []string{"FC_RUNTIME_API=127.0.0.1:1", "LOOKBACK_HOUR=24"})
 	require.Equal(t, 1, status)
 	output.WriteString(wrong)
 
@@ -197,10 +197,17 @@ func logOfChecks(t *testing.T) string {
 }
 
 func logOfNoPlan(t *testing.T) string {
-	cloud, instance := deploy(t, nil)
-	_, err := cloud.Invoke(t.Context(), []byte(`{"triggerTime":"2026-11-23T09:00:00Z","triggerName":"discovery","payload":"{}"}`))
-	require.NoError(t, err)
-	return logOfStopped(instance)
+	logs := ""
+	for _, settings := range []map[string]string{
+		nil,
+		{"BACKUP_PLAN_IDS": "all", "SOURCE_QUEUE": harness.SourceQueue},
+	} {
+		cloud, instance := deploy(t, settings)
+		_, err := cloud.Invoke(t.Context(), []byte(`{"triggerTime":"2026-11-23T09:00:00Z","triggerName":"discovery","payload":"{}"}`))
+		require.NoError(t, err)
+		logs += logOfStopped(instance)
+	}
+	return logs
 }
 
 // followUps returns the bodies of follow-ups of tasks in each state, which DBS lists.
