@@ -245,8 +245,7 @@ func (r *scenarioRun) trigger() *trigger.Trigger {
 	}
 	t.Delivered = func(d trigger.Delivery) {
 		if d.Err != nil {
-			r.says("waiting for redelivery in %.2f s: delivery %d of a batch failed, %s",
-				d.Wait.Seconds(), d.Attempt, kindOf(d.Err))
+			r.says("delivery %d failed, again in %.2f s: %s", d.Attempt, d.Wait.Seconds(), kindOf(d.Err))
 		}
 	}
 	return t

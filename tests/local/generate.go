@@ -78,11 +78,12 @@ func (l *local) progress(ctx context.Context) (report func(harness.Progress), do
 	}
 	bar := progressbar.NewOptions(l.events, progressbar.OptionSetWriter(l.stderr),
 		progressbar.OptionSetDescription("results"), progressbar.OptionShowCount(),
-		progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish())
+		progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetWidth(20)) // with the description, at most 100 columns
 	return func(p harness.Progress) {
 		if ctx.Err() == nil {
 			bar.ChangeMax(p.Of)
-			bar.Describe(shorten(p.State, 60))
+			bar.Describe(shorten(p.State, 40))
 			_ = bar.Set(p.Done)
 		}
 	}, func() { _ = bar.Finish() }
@@ -111,7 +112,7 @@ func shorten(text string, most int) string {
 func (l *local) summary(r harness.Report) {
 	distinct := r.Results - r.DuplicateResults
 	if l.discover {
-		l.say("%s = %d created + %d failed + %d not to be downloaded, or already", count(r.Events, "backup set"),
+		l.say("%s = %d created + %d failed + %d not wanted or downloaded before", count(r.Events, "backup set"),
 			r.Created, r.Failed, r.Left)
 	} else {
 		l.say("%s = %d created + %d failed + %d repeats", count(r.Events, "event"), r.Created, r.Failed, r.Repeats)

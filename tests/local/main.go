@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// Without this, a write to a closed pipe ends the process before it has cleaned up.
 	// Ignoring the signal instead would be inherited by the processes started here.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

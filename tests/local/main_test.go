@@ -281,8 +281,8 @@ func TestLocal_SaysWhatIsWrongWithItsFlags(t *testing.T) {
 		"-keep -json -events 5":      "delivers no samples",
 		"-payload=":                  "name a file",
 		"-break it":                  "give one of dbs-permission, hang, mns-permission, poison, queue, stopped, throttle",
-		"-break queue -keep":         "-break takes no flag beside it but -log",
-		"-break queue -v":            "-break takes no flag beside it but -log",
+		"-break queue -keep":         "-break goes with no other flag than -log",
+		"-break queue -v":            "-break goes with no other flag than -log",
 	} {
 		status, stdout, stderr := execute(t, "", strings.Fields(arguments)...)
 		assert.Equal(t, 2, status, arguments)

@@ -24,11 +24,11 @@ Usage:
 Flags:
   -payload FILE  deliver this file as it is, like a console test; - is standard input
   -events N      deliver N generated events in batches of 100
-  -discover      with -events: they are backup sets that appear in DBS and that a timer
-                 discovers, with BACKUP_PLAN_IDS all
-  -faults RATE   with -events: this share (0 to 0.5) of the calls to DBS and MNS goes
-                 wrong, the process is killed now and then, and a third of the events
-                 are repeated, malformed or refused
+  -discover      with -events: put N backup sets into DBS instead, and let a timer discover
+                 them, with BACKUP_PLAN_IDS all
+  -faults RATE   with -events: let this share (0 to 0.5) of the calls to DBS and MNS fail,
+                 kill the process now and then, and make a third of the events repeated,
+                 malformed or refused
   -seed N        with -faults: replay this seed (default: a new one)
   -break WHAT    break one thing, show what the operator sees, repair it after two
                  deliveries, and show the recovery. WHAT is one of
@@ -49,16 +49,16 @@ Flags:
                  and each end is a line of its own.
   -h             print this
 
-What -keep serves accepts any client of MNS queues, with the token or the key pair that
-it prints, and these operations of DBS: CreateIncrementBackupSetDownload,
-DescribeIncrementBackupList, DescribeBackupSetDownloadTaskList and
-DescribeBackupPlanList, signed the V3 way (ACS3-HMAC-SHA256) or the older RPC way
-(HMAC-SHA1). A task finishes three seconds after it was created, its link serves a file, and
-delays of messages pass 60 times as fast. It knows no MNS topics and
-subscriptions, no V4 signature of MNS, no HTTPS, and no other operation of DBS.
+-keep serves any client of MNS queues, with the token or the key pair that it prints, and
+these operations of DBS: CreateIncrementBackupSetDownload, DescribeIncrementBackupList,
+DescribeBackupSetDownloadTaskList and DescribeBackupPlanList, signed the V3 way
+(ACS3-HMAC-SHA256) or the older RPC way (HMAC-SHA1). A task finishes three seconds after it
+was created, its link serves a file, and delays of messages pass 60 times as fast. -keep
+does not serve MNS topics and subscriptions, the V4 signature of MNS, HTTPS, or any other
+operation of DBS.
 
-Exit status: 0 if every event ended as it should, also if the reader of the output has
-gone away; 1 if not; 2 for a wrong flag.
+Exit status: 0 if every event ended as it should, or if the reader of the output has gone
+away; 1 if not; 2 for a wrong flag.
 `
 
 type options struct {
@@ -116,7 +116,7 @@ func parse(arguments []string) (options, error) {
 		return opts, fmt.Errorf("-break %s: give one of %s", opts.breaks,
 			strings.Join(slices.Sorted(maps.Keys(breakages())), ", "))
 	case given["break"] && (given["events"] || given["payload"] || opts.keep || opts.json || opts.verbose):
-		return opts, errors.New("-break takes no flag beside it but -log")
+		return opts, errors.New("-break goes with no other flag than -log")
 	}
 	if !given["seed"] {
 		opts.seed = uint64(time.Now().UnixNano())
