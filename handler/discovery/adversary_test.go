@@ -107,7 +107,7 @@ func (a *adversary) DownloadTasks(_ context.Context, _ string, pageNum int) (pag
 	}
 	time.Sleep(time.Duration(1+a.random.IntN(30)) * time.Millisecond)
 	if slices.Equal(a.changes, []string{"make"}) && pageNum > 0 {
-		require.Less(a.t, (pageNum-a.base)*discovery.ListPageSize, len(a.tasks), "no page behind the end")
+		require.Less(a.t, (pageNum-a.base)*discovery.ListPageSize, len(a.tasks), "no page after the end")
 	}
 	page.Date = now()
 	page.Rows, page.Totals = pageOf(a.tasks, pageNum, a.base == 1)
