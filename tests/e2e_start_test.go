@@ -34,7 +34,7 @@ func TestStart_OutsideFunctionComputeSaysWhatItIs(t *testing.T) {
 
 	status, output = run(t, nil, "deploy")
 	assert.Equal(t, 2, status)
-	assert.Contains(t, output, "no arguments but -h")
+	assert.Contains(t, output, "bootstrap takes -h, -check or no argument")
 }
 
 func TestStart_AWrongSettingEndsItWithAllMistakesNamed(t *testing.T) {
