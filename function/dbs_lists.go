@@ -20,9 +20,8 @@ var (
 	_ follow.TaskReader = (*dbsClient)(nil)
 )
 
-// BackupSets makes one call of DescribeIncrementBackupList.
-//
-// See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist
+// BackupSets makes one call of DescribeIncrementBackupList. See
+// https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describeincrementbackuplist
 func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQuery) (discovery.Page[discovery.BackupSet], error) {
 	return callDBS(ctx, c, "DescribeIncrementBackupList", map[string]string{
 		"BackupPlanId":   query.BackupPlanID,
@@ -33,9 +32,8 @@ func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQue
 	}, page("IncrementBackupFile", backupSet.read))
 }
 
-// DownloadTasks makes one call of DescribeBackupSetDownloadTaskList.
-//
-// See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupsetdownloadtasklist
+// DownloadTasks makes one call of DescribeBackupSetDownloadTaskList. See
+// https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupsetdownloadtasklist
 func (c *dbsClient) DownloadTasks(ctx context.Context, planID string, pageNum int) (discovery.Page[discovery.DownloadTask], error) {
 	return callDBS(ctx, c, "DescribeBackupSetDownloadTaskList", map[string]string{
 		"BackupPlanId": planID,
@@ -46,31 +44,28 @@ func (c *dbsClient) DownloadTasks(ctx context.Context, planID string, pageNum in
 
 // TaskState makes one call of DescribeBackupSetDownloadTaskList, for one task. It
 // reads only the row with that ID.
-func (c *dbsClient) TaskState(ctx context.Context, taskID string) (follow.TaskState, error) {
+func (c *dbsClient) TaskState(ctx context.Context, taskID string) (state follow.TaskState, err error) {
 	own, err := credentialOf(ctx, c.fallback)
 	if err != nil {
-		return follow.TaskState{}, err
+		return state, err
 	}
-	return callDBS(ctx, c, "DescribeBackupSetDownloadTaskList", map[string]string{
+	listed, err := callDBS(ctx, c, "DescribeBackupSetDownloadTaskList", map[string]string{
 		"BackupSetDownloadTaskId": taskID,
 		"PageNum":                 "0",
 		"PageSize":                "30",
-	}, func(got answer) (state follow.TaskState, err error) {
-		listed, err := page(taskList, func(t taskState) taskState { return t })(got)
-		for _, row := range listed.Rows {
-			if string(row.BackupSetDownloadTaskID) == taskID {
-				state = row.read()
-				state.ErrMessage = own.redact(state.ErrMessage)
-			}
+	}, page(taskList, func(t taskState) taskState { return t }))
+	for _, row := range listed.Rows {
+		if string(row.BackupSetDownloadTaskID) == taskID {
+			state = row.read()
+			state.ErrMessage = own.redact(state.ErrMessage)
 		}
-		return state, err
-	})
+	}
+	return state, err
 }
 
 // BackupPlans makes one call of DescribeBackupPlanList. One endpoint may serve several
-// regions.
-//
-// See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupplanlist
+// regions. See
+// https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupplanlist
 func (c *dbsClient) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.Page[discovery.BackupPlan], error) {
 	return callDBS(ctx, c, "DescribeBackupPlanList", map[string]string{
 		"PageNum":  strconv.Itoa(pageNum),
