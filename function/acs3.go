@@ -23,9 +23,8 @@ const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 
 // signACS3 returns the headers of POST /?query with the signature of the OpenAPI
 // gateway, version 3. query is in canonical form. The gateway refuses a date that is
-// more than 15 minutes off, and a nonce that was used.
-//
-// See https://help.aliyun.com/zh/sdk/product-overview/v3-request-structure-and-signature
+// more than 15 minutes off, and a nonce that was used. See
+// https://help.aliyun.com/zh/sdk/product-overview/v3-request-structure-and-signature
 func signACS3(host, action, query string, key *credentials.CredentialModel, now time.Time, nonce string) http.Header {
 	signed := map[string]string{
 		"host":                  host,

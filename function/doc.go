@@ -4,14 +4,9 @@
 //
 // dbs.go and dbs_lists.go call DBS over net/http, signed by acs3.go: the generic OpenAPI
 // client takes 40 % of an event's CPU time, panics, races and loses answers. A test holds
-// the signature equal to that client's. Answers are structs with tags, read by json v2.
-//
-// mns.go lets the MNS SDK's queue make the requests and read the answers, over a client
-// of our own: the SDK's own client knows no context, repeats requests and loses errors.
-//
-// classify.go says what a failure means, by a table for each service.
-//
-// Both adapters sign each request with the credential of its invocation
-// (credentials.go), share nothing but connections, and make one attempt for each call:
-// whether to try again is the handler's decision.
+// the signature equal to that client's. mns.go lets the MNS SDK make requests and read
+// answers, over a client of our own, which says why. classify.go says what a failure
+// means. Both adapters sign each request with the credential of its invocation, share
+// nothing but connections, and make one attempt for each call: whether to try again is
+// the handler's decision.
 package function

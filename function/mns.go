@@ -109,8 +109,8 @@ func (q *mnsQueue) send(ctx context.Context, messages []mns.MessageSendRequest) 
 }
 
 // Depth makes one GetQueueAttributes request. Delayed messages do not count: in the
-// source queue they are follow-ups.
-// See https://help.aliyun.com/document_detail/35131.html
+// source queue they are follow-ups. See
+// https://help.aliyun.com/document_detail/35131.html
 func (q *mnsQueue) Depth(ctx context.Context) (depth int, err error) {
 	err = q.call(ctx, "mns:GetQueueAttributes", func(client *mnsCall) error {
 		got, err := mns.NewMNSQueueManager(client).GetQueueAttributes(q.name)

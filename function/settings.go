@@ -102,10 +102,10 @@ func resemble(a, b string) bool {
 	return len(a) <= 2 && len(b) <= 2
 }
 
-// dbsHost returns the endpoint of DBS in a region. Some regions share one: see the endpoint map of the official SDKs, such as
-// dbs-20190306/src/client.ts of aliyun/alibabacloud-typescript-sdk. They have
-// cn-zhangjiakou among those, other tables do not. That is unverified; DBS_ENDPOINT
-// corrects it.
+// dbsHost returns the endpoint of DBS in a region. Some regions share one: see the
+// endpoint map of the official SDKs, such as dbs-20190306/src/client.ts of
+// aliyun/alibabacloud-typescript-sdk. They have cn-zhangjiakou among those, other tables
+// do not. That is unverified; DBS_ENDPOINT corrects it.
 func dbsHost(region string) string {
 	switch region {
 	case "cn-hangzhou", "cn-beijing", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "cn-hongkong", "us-west-1", "us-east-1",
