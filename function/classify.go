@@ -22,13 +22,6 @@ type refusal struct {
 	foreign                  bool // not in the service's own form
 }
 
-// isRefusal reports whether the service itself says no: with a 4xx, or, as the
-// envelope of DBS allows, with a 2xx and a code.
-func (r *refusal) isRefusal() bool {
-	return !r.foreign && r.status != http.StatusRequestTimeout &&
-		(r.status >= 400 && r.status < 500 || r.status < 300 && r.code != "")
-}
-
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s (HTTP %d)", r.code, r.status) }
 
 // foreign returns the refusal that an answer is if it is not in the service's form but
@@ -73,14 +66,13 @@ func find(rules []rule, code string) (best rule, found bool) {
 
 // A call is one attempt at one operation, as far as its failure is concerned.
 type call struct {
-	service string // DBS or MNS
-	setting string // names the service's endpoint
-	host    string
-	action  string // the RAM action that the role needs
-	queue   string // of MNS
-	rules   func() []rule
-	started time.Time
-
+	service    string // DBS or MNS
+	setting    string // names the service's endpoint
+	host       string
+	action     string // the RAM action that the role needs
+	queue      string // of MNS
+	rules      func() []rule
+	started    time.Time
 	credential credential
 }
 
@@ -115,7 +107,10 @@ func (c *call) classify(err error) error {
 		case refused.status == http.StatusUnauthorized, refused.status == http.StatusForbidden:
 			verdict.kind = cloud.OperatorFault
 		default:
-			failure.Unrecognized = refused.isRefusal()
+			// The service itself says no: with a 4xx, or, as the envelope of DBS allows, with a
+			// 2xx and a code.
+			failure.Unrecognized = !refused.foreign && refused.status != http.StatusRequestTimeout &&
+				(refused.status >= 400 && refused.status < 500 || refused.status < 300 && refused.code != "")
 		}
 	}
 	failure.Kind, failure.Throttled = verdict.kind, verdict.throttled || wait > 0
