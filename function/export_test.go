@@ -156,7 +156,7 @@ func Holders(ctx context.Context, key Credential) map[string]any {
 	dbs := &dbsClient{endpoint: settings.dbsEndpoint, fallback: key}
 	queue := &mnsQueue{endpoint: settings.mnsEndpoint, fallback: key}
 	attempt := &call{host: "h", rules: dbsRules, credential: key}
-	request := &mnsCall{ctx: ctx, endpoint: settings.mnsEndpoint, attempt: attempt}
+	request := &mnsCall{ctx: ctx, queue: queue, attempt: attempt}
 	return map[string]any{
 		"credential": key, "settings": settings, "*settings": &settings, "dbsClient": *dbs, "*dbsClient": dbs,
 		"mnsQueue": *queue, "*mnsQueue": queue, "call": *attempt, "*call": attempt, "mnsCall": *request,

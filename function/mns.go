@@ -140,7 +140,7 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 		}
 		err = attempt.classify(err)
 	}()
-	return use(&mnsCall{ctx: ctx, endpoint: q.endpoint, http: q.http, attempt: &attempt})
+	return use(&mnsCall{ctx: ctx, queue: q, attempt: &attempt})
 }
 
 // mnsCall is the client under one request of the SDK. The SDK's own client
@@ -151,11 +151,10 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 type mnsCall struct {
 	mns.MNSClient // never set: only Send is called
 
-	ctx      context.Context // the SDK has no parameter for it
-	endpoint *url.URL
-	http     *http.Transport
-	attempt  *call
-	got      answer
+	ctx     context.Context // the SDK has no parameter for it
+	queue   *mnsQueue
+	attempt *call
+	got     answer
 }
 
 // Send implements the SDK's client. Its errors reach the caller of the SDK as they
@@ -166,14 +165,12 @@ func (c *mnsCall) Send(method mns.Method, _ map[string]string, message any, reso
 		return nil, err
 	}
 	header := signMNS(string(method), resource, body, c.attempt.credential(), time.Now())
-	c.got, err = exchange(c.ctx, c.http, string(method), c.endpoint.String()+"/"+resource, header, body, maxMNSAnswer)
+	c.got, err = exchange(c.ctx, c.queue.http, string(method), c.queue.endpoint.String()+"/"+resource, header, body, maxMNSAnswer)
+	if err == nil && !c.got.ok() {
+		err = mnsRefusal(c.got)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if !c.got.ok() {
-		if err := mnsRefusal(c.got); err != nil {
-			return nil, err
-		}
 	}
 	response := &fasthttp.Response{}
 	response.SetStatusCode(c.got.status)
