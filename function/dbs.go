@@ -24,8 +24,7 @@ import (
 // See https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-createincrementbackupsetdownload
 const dbsVersion = "2019-03-06"
 
-// dbsClient calls DBS, every operation in the same way. It is safe for
-// concurrent use.
+// dbsClient calls DBS, every operation in the same way. It is safe for concurrent use.
 type dbsClient struct {
 	endpoint *url.URL
 	http     *http.Transport

@@ -34,9 +34,9 @@ func (c *dbsClient) BackupSets(ctx context.Context, query discovery.BackupSetQue
 
 // DownloadTasks makes one call of DescribeBackupSetDownloadTaskList. See
 // https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupsetdownloadtasklist
-func (c *dbsClient) DownloadTasks(ctx context.Context, planID string, pageNum int) (discovery.Page[discovery.DownloadTask], error) {
+func (c *dbsClient) DownloadTasks(ctx context.Context, plan string, pageNum int) (discovery.Page[discovery.DownloadTask], error) {
 	return callDBS(ctx, c, "DescribeBackupSetDownloadTaskList", map[string]string{
-		"BackupPlanId": planID,
+		"BackupPlanId": plan,
 		"PageNum":      strconv.Itoa(pageNum),
 		"PageSize":     strconv.Itoa(discovery.ListPageSize),
 	}, page(taskList, downloadTask.read))

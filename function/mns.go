@@ -31,8 +31,7 @@ import (
 // See https://help.aliyun.com/document_detail/27485.html
 const mnsVersion = "2015-06-06"
 
-// mnsQueue is one queue of MNS, used through the MNS SDK. It is safe for concurrent
-// use.
+// mnsQueue is one queue of MNS, used through its SDK. It is safe for concurrent use.
 type mnsQueue struct {
 	endpoint *url.URL
 	name     string
@@ -123,8 +122,7 @@ func (q *mnsQueue) Depth(ctx context.Context) (depth int, err error) {
 	return depth, err
 }
 
-// call lets the SDK make one attempt over a client of ours. Its error is
-// classified.
+// call lets the SDK make one attempt over a client of ours, and classifies its error.
 func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) error) (err error) {
 	own, err := credentialOf(ctx, q.fallback)
 	if err != nil {
@@ -143,11 +141,10 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 	return use(&mnsCall{ctx: ctx, queue: q, attempt: &attempt})
 }
 
-// mnsCall is the client under one request of the SDK. The SDK's own client
-// (client.go of v1.0.11) knows no context, repeats a POST up to four times by
-// itself, turns every error into text, panics on an endpoint that is not of five
-// parts, and leaves a goroutine running; so this one signs and sends, and the SDK
-// makes the request and reads the answer.
+// mnsCall is the client under one request of the SDK. The SDK's own client (client.go of
+// v1.0.11) knows no context, repeats a POST up to four times by itself, turns every error
+// into text, panics on an endpoint that is not of five parts, and leaves a goroutine
+// running; so this one signs and sends, and the SDK makes the request and reads the answer.
 type mnsCall struct {
 	mns.MNSClient // never set: only Send is called
 
@@ -157,8 +154,7 @@ type mnsCall struct {
 	got     answer
 }
 
-// Send implements the SDK's client. Its errors reach the caller of the SDK as they
-// are.
+// Send implements the SDK's client. Its errors come out of the SDK as they are.
 func (c *mnsCall) Send(method mns.Method, _ map[string]string, message any, resource string) (*fasthttp.Response, error) {
 	body, err := xml.Marshal(message) // empty of the nil of a GET
 	if err != nil {

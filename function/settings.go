@@ -79,9 +79,8 @@ func readSettings(environ []string) (settings, error) {
 	s.memoryMB, _ = strconv.Atoi(environment["FC_FUNCTION_MEMORY_SIZE"])
 
 	// If this variable names one, an Alibaba Cloud SDK prints each request, with
-	// Authorization and the security token: tea/tea.go, dara/core.go of
-	// alibabacloud-go/tea v1.5.3, credentials/internal/http/http.go of credentials-go
-	// v1.4.14.
+	// Authorization and the security token: tea/tea.go, dara/core.go of alibabacloud-go/tea
+	// v1.5.3, credentials/internal/http/http.go of credentials-go v1.4.14.
 	for name := range strings.SplitSeq(environment["DEBUG"], ",") {
 		if slices.Contains([]string{"dara", "tea", "credential"}, name) {
 			r.wrong("DEBUG names %q, which makes the SDK print credentials: remove it", name)
