@@ -95,14 +95,11 @@ func timerCommand(payload raw, beside bool) (Command, error) {
 		return command, nil
 	}
 	read, err := readCommand(text)
-	switch {
-	case err != nil:
-		return command, within("the timer's payload", err)
-	case read.Check:
-		return command, malformed(`the timer's payload: {"Check":{}} is for a person, who reads its answer`)
+	if read.Check {
+		err = malformed(`{"Check":{}} is for a person, who reads its answer`)
 	}
 	command.Discover = read.Discover
-	return command, nil
+	return command, within("the timer's payload", err)
 }
 
 // readCommand reads {"Discover":{…}} or {"Check":{}}.
