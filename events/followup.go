@@ -1,6 +1,9 @@
 package events
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // TypeFollowUp is the CloudEvents type of a follow-up.
 const TypeFollowUp = "dbs:IncrementBackupSetDownloadTask:FollowUp"
@@ -56,7 +59,7 @@ func (r *reader) readFollowUp(o *object) error {
 	data.BackupSetDownloadStatus, data.BackupSetDataSize, data.BackupSetDownloadFinishTime = "", 0, 0
 	data.ErrCode, data.ErrMessage, data.HTTPStatusCode = "", "", 0
 	followUp := NewFollowUp(NewResult(TypeFollowUp, r.event.ResultID(), r.event, Source{}, created, data))
-	followUp.Result.Source = cut(source, maxField)
+	followUp.Result.Source = fmt.Sprintf("%.*s", maxField, source)
 	r.event.FollowUp = &followUp
 	return nil
 }

@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -130,7 +131,7 @@ func NewResult(kind, id string, event Event, source Source, at time.Time, data R
 // bounded returns the data with the texts cut that are too long.
 func (d ResultData) bounded() ResultData {
 	for _, text := range []*string{&d.EventID, &d.BackupSetID, &d.BackupSetName} {
-		*text = cut(*text, maxField)
+		*text = fmt.Sprintf("%.*s", maxField, *text) // in characters
 	}
 	for _, text := range []*string{
 		&d.ClientToken, &d.BackupSetDataFormat, &d.BackupPlanID, &d.BackupSetDownloadStatus, &d.ErrCode, &d.RequestID,
@@ -139,14 +140,6 @@ func (d ResultData) bounded() ResultData {
 	}
 	d.ErrMessage = Truncate(d.ErrMessage, maxErrMessage)
 	return d
-}
-
-// cut returns at most limit characters of s.
-func cut(s string, limit int) string {
-	if utf8.RuneCountInString(s) > limit {
-		return string([]rune(s)[:limit])
-	}
-	return s
 }
 
 // Truncate returns s cut to at most limit bytes, of which there are at least three, on
