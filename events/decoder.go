@@ -101,9 +101,7 @@ func (d Decoder) message(value raw, number int) (Event, error) {
 	}
 	// Before the default is applied: the token must not change with a setting.
 	event.Request.ClientToken = clientToken(event, r.startTime)
-	if event.Request.BackupSetDataFormat == "" {
-		event.Request.BackupSetDataFormat = d.DataFormat
-	}
+	event.Request.BackupSetDataFormat = cmp.Or(event.Request.BackupSetDataFormat, d.DataFormat)
 	return event, nil
 }
 
@@ -235,13 +233,10 @@ func (r *reader) unwrapMessage(sent time.Time, id, body raw, field string, depth
 			return err
 		}
 	}
-	switch {
-	case body.isString():
-		return r.unwrapText(content, depth+1)
-	case body.isObject():
-		return r.unwrapJSON(content, depth+1)
+	if !body.isString() && !body.isObject() {
+		return malformed("%s must be a string", field)
 	}
-	return malformed("%s must be a string", field)
+	return r.unwrapText(content, depth+1) // an object is the text that it is
 }
 
 // cloudEventTime returns the zero time if value is no RFC 3339 time. Triggers

@@ -64,11 +64,11 @@ func unmarshal(text []byte, into any) error {
 func elements(array []byte) iter.Seq[raw] {
 	return func(yield func(raw) bool) {
 		d := jsontext.NewDecoder(bytes.NewBuffer(array), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-		_, err := d.ReadToken()
-		for err == nil {
-			var element jsontext.Value
-			if element, err = d.ReadValue(); err != nil || !yield(raw(element)) {
-				return // the array is valid: an error is its end
+		_, _ = d.ReadToken() // [
+		for {
+			element, err := d.ReadValue()
+			if err != nil || !yield(raw(element)) { // the array is valid: an error is its end
+				return
 			}
 		}
 	}
