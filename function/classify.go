@@ -148,11 +148,8 @@ func timeLeft(header http.Header) time.Duration {
 	return longest
 }
 
-// duration reads a number of units; 0 if it is none.
+// duration reads a number of units: 0 if it is none, and years if it is too large a one.
 func duration(number string, unit time.Duration) time.Duration {
-	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 31)
-	if err != nil {
-		return 0
-	}
+	n, _ := strconv.ParseUint(strings.TrimSpace(number), 10, 31)
 	return time.Duration(n) * unit
 }

@@ -340,6 +340,8 @@ func TestClassify_AnyAnswerMayAskForAWait(t *testing.T) {
 			verdict{transient, true, false, "NotAnAnswer"}, 300 * time.Millisecond},
 		"at most a minute": {function.Failure{Status: 400, Code: "New", Header: asks("600000")},
 			verdict{transient, true, false, "New"}, time.Minute},
+		"more than a number holds, as a time since 1970 is": {function.Failure{Status: 400, Code: "New", Header: asks("1795600000000")},
+			verdict{transient, true, false, "New"}, time.Minute},
 		"0 is none":       {function.Failure{Status: 400, Code: "New", Header: asks("0")}, verdict{transient, false, true, "New"}, 0},
 		"rubbish is none": {function.Failure{Status: 400, Code: "New", Header: asks("soon")}, verdict{transient, false, true, "New"}, 0},
 	} {
@@ -370,7 +372,7 @@ func TestClassify_ReadsTheWaitHintOfAThrottledAnswer(t *testing.T) {
 		"Retry-After":                  {"Throttling.User", http.Header{"Retry-After": {"2"}}, 2 * time.Second},
 		"rubbish": {"Throttling.User",
 			http.Header{"X-Ratelimit-User": {"TimeLeft:soon"}, "Retry-After": {"-1"}}, 0},
-		"a number too big": {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:99999999999999999999"}}, 0},
+		"a number too big": {"Throttling.User", http.Header{"X-Ratelimit-User": {"TimeLeft:99999999999999999999"}}, time.Minute},
 		"not throttled": {"ServiceUnavailable",
 			http.Header{"X-Ratelimit-User-Api": {"TimeLeft:58000"}, "Retry-After": {"2"}}, 0},
 		"forbidden": {"Forbidden.RAM", http.Header{"X-Ratelimit-User-Api": {"TimeLeft:58000"}}, 0},
