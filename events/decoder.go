@@ -36,8 +36,7 @@ const maxBody = 6 * 64 << 10
 //     holds one, with data.messageBody; event mode: one of them;
 //   - RawData: an array, or one, of {requestId, messageId, messageBody};
 //   - an MNS topic: {TopicName, MessageId, Message}, {body, attrs}, or the body;
-//   - a CloudEvent whose data is the backup set;
-//   - the backup set itself, as typed by hand;
+//   - a CloudEvent whose data is the backup set, or that itself, as typed by hand;
 //   - in a queue message, a follow-up.
 //
 // A message body is JSON or base64 of JSON, and may itself be a CloudEvent whose

@@ -15,13 +15,9 @@ const (
 	CodeNoBackupPlan          = "Event.NoBackupPlan"          // a command to discover, and no backup plan is named
 	CodeNoSourceQueue         = "Event.NoSourceQueue"         // a command to discover, and no queue for announcements
 
-	// CodeOwnResult is for a result of this function that came back as an event.
-	// It must not be answered with another result: that would come back too.
-	CodeOwnResult = "Event.OwnResult"
-
-	// CodeBadFollowUp is for a follow-up that cannot be followed. It must not be
-	// answered with a result either: the event that made its task has one.
-	CodeBadFollowUp = "Event.BadFollowUp"
+	// No result must answer these: it would come back too, or the event has one.
+	CodeOwnResult   = "Event.OwnResult"   // a result of this function that came back as an event
+	CodeBadFollowUp = "Event.BadFollowUp" // a follow-up that cannot be followed
 )
 
 // Error says why an event can never succeed. Its text holds names of fields and

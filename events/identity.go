@@ -44,11 +44,8 @@ func clientToken(event Event, startTime string) string {
 	switch {
 	case token != "":
 	case request.BackupSetDataFormat != "":
-		parameters := url.Values{
-			"BackupSetId":         {request.BackupSetID},
-			"BackupSetName":       {request.BackupSetName},
-			"BackupSetDataFormat": {request.BackupSetDataFormat},
-		}
+		parameters := url.Values{"BackupSetId": {request.BackupSetID}, "BackupSetName": {request.BackupSetName},
+			"BackupSetDataFormat": {request.BackupSetDataFormat}}
 		if startTime != "" {
 			parameters.Set("StartTime", startTime)
 		}

@@ -101,11 +101,8 @@ func NewResultData(event Event) ResultData {
 		return event.FollowUp.Result.Data
 	}
 	data := ResultData{
-		EventID:             event.ID,
-		ClientToken:         event.Request.ClientToken,
-		BackupPlanID:        event.BackupPlanID,
-		BackupSetID:         event.Request.BackupSetID,
-		BackupSetName:       event.Request.BackupSetName,
+		EventID: event.ID, ClientToken: event.Request.ClientToken, BackupPlanID: event.BackupPlanID,
+		BackupSetID: event.Request.BackupSetID, BackupSetName: event.Request.BackupSetName,
 		BackupSetDataFormat: event.Request.BackupSetDataFormat,
 	}
 	if len(data.EventID) > maxField {
