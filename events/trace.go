@@ -15,10 +15,7 @@ func (r *reader) readTraceContext(traceparent, tracestate raw) {
 		return
 	}
 	r.event.Traceparent, r.event.Tracestate = traceparent.string(), ""
-	if !tracestate.isString() {
-		return
-	}
-	if state := tracestate.string(); len(state) <= maxTrace && isPrintable(state) {
+	if state := tracestate.string(); tracestate.isString() && len(state) <= maxTrace && isPrintable(state) {
 		r.event.Tracestate = state
 	}
 }
