@@ -197,7 +197,7 @@ func logOfChecks(t *testing.T) string {
 }
 
 func logOfNoPlan(t *testing.T) string {
-	logs := ""
+	var logs strings.Builder
 	for _, settings := range []map[string]string{
 		nil,
 		{"BACKUP_PLAN_IDS": "all", "SOURCE_QUEUE": harness.SourceQueue},
@@ -205,9 +205,9 @@ func logOfNoPlan(t *testing.T) string {
 		cloud, instance := deploy(t, settings)
 		_, err := cloud.Invoke(t.Context(), []byte(`{"triggerTime":"2026-11-23T09:00:00Z","triggerName":"discovery","payload":"{}"}`))
 		require.NoError(t, err)
-		logs += logOfStopped(instance)
+		logs.WriteString(logOfStopped(instance))
 	}
-	return logs
+	return logs.String()
 }
 
 // followUps returns the bodies of follow-ups of tasks in each state, which DBS lists.

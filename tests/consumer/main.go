@@ -173,14 +173,14 @@ func (c *consumer) handle(ctx context.Context, body string) error {
 			return fmt.Errorf("task %s of %s: %w", r.Data.TaskID, r.Data.BackupSetName, err)
 		}
 	case "TaskFailed", "TaskStopped", "TaskUnfinished": // nothing to fetch: raise an alarm here
-		line := kind + ": event " + r.ID
+		var line strings.Builder
 		for _, part := range [][2]string{{", plan ", r.Data.BackupPlanID}, {", set ", r.Data.BackupSetName},
 			{", task ", r.Data.TaskID}, {": ", r.Data.ErrCode}, {": ", r.Data.ErrMessage}} {
 			if part[1] != "" {
-				line += part[0] + part[1]
+				line.WriteString(part[0] + part[1])
 			}
 		}
-		c.say("%s", line)
+		c.say("%s: event %s%s", kind, r.ID, line.String())
 	case "TaskCreated": // its end is a result of its own
 	default:
 		return fmt.Errorf("its type %q is unknown", r.Type)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -53,11 +54,11 @@ func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer
 	}
 	props := given.Resources.Function.Props
 	environ := []string{"FC_REGION=" + props.Region}
-	unquoted := ""
+	var unquoted strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(props.EnvironmentVariables)) {
 		value := props.EnvironmentVariables[name]
 		if value.Tag != "!!str" {
-			unquoted += fmt.Sprintf("%s is %s without quotes: write '%s'\n", name, value.Value, value.Value)
+			_, _ = fmt.Fprintf(&unquoted, "%s is %s without quotes: write '%s'\n", name, value.Value, value.Value)
 		}
 		environ = append(environ, name+"="+value.Value)
 	}
@@ -78,11 +79,11 @@ func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer
 	if !errors.As(err, new(*exec.ExitError)) && err != nil {
 		return err
 	}
-	valid := err == nil && unquoted == ""
+	valid := err == nil && unquoted.Len() == 0
 	if !valid {
 		output = bytes.TrimSuffix(output, []byte("Every setting is valid.\n"))
 	}
-	if _, err := fmt.Fprintf(stdout, "%s%s", output, unquoted); err != nil || valid {
+	if _, err := fmt.Fprintf(stdout, "%s%s", output, unquoted.String()); err != nil || valid {
 		return err
 	}
 	return errors.New("s.yaml has invalid settings")
