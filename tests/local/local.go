@@ -83,13 +83,14 @@ func (l *local) run(ctx context.Context) (ok bool, err error) {
 		cloud.Log = func(line string) { l.notes.say("  log: %s", line) }
 	}
 	settings := harness.Discovery()
-	if l.events == 0 {
+	switch {
+	case l.events == 0:
 		fillPlan(cloud.DBS)
 		fillOtherPlan(cloud.DBS)
 		letTasksEnd(cloud, l.taskTime)
-	} else if l.discover {
+	case l.discover:
 		settings["BACKUP_PLAN_IDS"] = "all"
-	} else {
+	default:
 		settings = nil
 	}
 	if l.keep && l.json {
