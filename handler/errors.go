@@ -57,12 +57,19 @@ func (o *openEvents) counts() string {
 	return text
 }
 
-// reasons names the open events with the reason of each.
+// reasons names the open events with the reason of each, in full once for each code.
 func (o *openEvents) reasons() string {
 	var s strings.Builder
 	s.WriteString(o.counts())
+	said := make(map[string]bool)
 	for _, e := range o.first {
-		s.WriteString("; event " + events.Truncate(e.name+": "+e.reason.Error(), maxReason))
+		reason := e.reason.Error()
+		if code := cloud.ErrorOf(e.reason).Code; code != "" && said[code] {
+			reason = code
+		} else {
+			said[code] = true
+		}
+		s.WriteString("; event " + events.Truncate(e.name+": "+reason, maxReason))
 	}
 	if more := o.count - len(o.first); more > 0 {
 		fmt.Fprintf(&s, "; and %d more", more)
