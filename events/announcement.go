@@ -46,8 +46,7 @@ func (a Announcement) ID() string {
 	return id
 }
 
-// Source returns the CloudEvents source: the backup plan, in the form of a
-// resource name of Alibaba Cloud.
+// Source returns the CloudEvents source: the resource name of the backup plan.
 func (a Announcement) Source() string {
 	return "acs:dbs:" + a.Region + ":" + a.AccountID + ":backupplan/" + a.BackupPlanID
 }

@@ -91,8 +91,7 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 	return nil
 }
 
-// missing says what content lacks to be a backup set, and to a person also what
-// else can be sent.
+// missing says what content lacks, and to a person also what else can be sent.
 func (r *reader) missing(content raw, hasOther, hasID bool) error {
 	found := names(content)
 	has := func(name string) bool { return slices.Contains(found, name) }

@@ -19,8 +19,7 @@ type Command struct {
 	Discover Discover // the discovery run that is asked for, unless Check is set
 }
 
-// Discover is a request for a discovery run. The zero value asks for the run that
-// the settings describe.
+// Discover asks for a discovery run. The zero value asks for that of the settings.
 type Discover struct {
 	BackupPlanIDs []string // each once; empty: those of the settings
 	BackupSetIDs  []string // each once: only these sets; empty: all
@@ -50,12 +49,11 @@ const maxCommand = 1 << 20
 // than no run.
 func ReadCommand(payload []byte) (Command, bool, error) {
 	var o struct {
-		TriggerTime raw `json:"triggerTime"`
-		TriggerName raw `json:"triggerName"`
-		Payload     raw `json:"payload"`
-		SpecVersion raw `json:"specversion"`
-		MessageBody raw `json:"messageBody"`
-
+		TriggerTime     raw `json:"triggerTime"`
+		TriggerName     raw `json:"triggerName"`
+		Payload         raw `json:"payload"`
+		SpecVersion     raw `json:"specversion"`
+		MessageBody     raw `json:"messageBody"`
 		Discover, Check raw
 	}
 	text := trim(payload)
@@ -168,8 +166,8 @@ func unmarshalExactly(object raw, into any, what, hint string) error {
 	return nil
 }
 
-// field reads a field of a command, unless there was an error before. Absent, it is
-// the zero value; null is an error.
+// field reads a field of a command, unless *err is set. If absent, it is the zero value;
+// null is an error.
 func field[T any](err *error, name string, value raw, kind string) (read T) {
 	if *err == nil && value != nil && (value.isNull() || unmarshal(value, &read) != nil) {
 		*err = malformed("%s must be %s", name, kind)
@@ -177,8 +175,7 @@ func field[T any](err *error, name string, value raw, kind string) (read T) {
 	return read
 }
 
-// checkNames returns the names of a list, sorted and each once. A nil list was not
-// given.
+// checkNames returns the names of a list, sorted and each once. A nil list was not given.
 func checkNames(field string, list []string, valid func(string) bool, what string) ([]string, error) {
 	if list != nil && len(list) == 0 {
 		return nil, malformed("%s is empty: name at least one, or leave the field out", field)
@@ -193,9 +190,8 @@ func checkNames(field string, list []string, valid func(string) bool, what strin
 // AllPlans stands for every backup plan, in the setting that names plans.
 const AllPlans = "all"
 
-// IsBackupPlanID reports whether s may be the ID of a backup plan, such as
-// dbsqdss5tmh0001: letters, digits, hyphens and underscores. AllPlans is not an
-// ID, in any case.
+// IsBackupPlanID reports whether s may be the ID of a backup plan, such as dbsqdss5tmh0001:
+// letters, digits, hyphens and underscores. AllPlans is not an ID, in any case.
 func IsBackupPlanID(s string) bool {
 	return s != "" && !strings.EqualFold(s, AllPlans) && len(s) <= MaxAnswerID && !strings.ContainsFunc(s, func(c rune) bool {
 		return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')

@@ -134,8 +134,7 @@ type object struct {
 	BackupStatus, StartTime, ClientToken, DryRun raw
 }
 
-// reader takes one message out of its envelopes, outermost first, and notes what
-// they say.
+// reader takes one message out of its envelopes, outermost first, and notes what they say.
 type reader struct {
 	event     Event
 	enveloped bool // in an envelope of any kind
@@ -257,8 +256,7 @@ func publishTime(value raw) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// announcedPlan returns the ID of the backup plan that the source of an announcement
-// names, or nothing.
+// announcedPlan returns the ID of the plan that the source of an announcement names.
 func announcedPlan(kind, source string) string {
 	if ok, _ := path.Match("acs:dbs:?*:?*:backupplan/?*", source); !ok || kind != TypeBackupSetCompleted {
 		return ""

@@ -1,6 +1,5 @@
-// Package events holds the wire formats of the function: the payloads that
-// Function Compute hands over, with the backup events inside them, and the
-// messages that the function sends.
+// Package events holds the wire formats of the function: the payloads that Function Compute
+// hands over, with the backup events inside them, and the messages that the function sends.
 //
 // A payload carries a command, which [ReadCommand] reads, or one message or an array
 // of them, in any of the shapes that the triggers of Function Compute deliver;

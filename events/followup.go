@@ -8,9 +8,8 @@ import (
 // TypeFollowUp is the CloudEvents type of a follow-up.
 const TypeFollowUp = "dbs:IncrementBackupSetDownloadTask:FollowUp"
 
-// FollowUp asks what has become of a download task. The function sends it to its
-// own source queue, with a delay, and sends the same again for as long as the task
-// runs.
+// FollowUp asks what has become of a download task. The function sends it to its own source
+// queue, with a delay, and sends the same again for as long as the task runs.
 type FollowUp struct {
 	TaskID  string
 	Created time.Time // when the task was created

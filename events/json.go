@@ -24,11 +24,10 @@ const maxNesting = 8
 // empty if it was not found.
 type raw []byte
 
-// UnmarshalJSONFrom keeps the value without a copy, so that a message of 30 MB is
-// held once. The value is valid after the next read, too, because a decoder of a
-// byte slice or of a [bytes.Buffer] never writes to its buffer. See
-// invalidatePreviousRead in github.com/go-json-experiment/json v1.27.2,
-// jsontext/decode.go.
+// UnmarshalJSONFrom keeps the value without a copy, so that a message of 30 MB is held
+// once. The value is valid after the next read, too, because a decoder of a byte slice or
+// of a [bytes.Buffer] never writes to its buffer. See invalidatePreviousRead in
+// github.com/go-json-experiment/json v1.27.2, jsontext/decode.go.
 func (r *raw) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	value, err := d.ReadValue()
 	*r = raw(value)
@@ -74,8 +73,7 @@ func elements(array []byte) iter.Seq[raw] {
 	}
 }
 
-// names returns the sorted names of an object's members, and nothing if it is no
-// valid object.
+// names returns the sorted names of an object's members, and none of what is no object.
 func names(object []byte) []string {
 	var members map[string]raw
 	_ = unmarshal(object, &members)

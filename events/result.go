@@ -65,9 +65,8 @@ func newCloudEvent[Data any](kind, id, source, subject string, at time.Time, dat
 	}
 }
 
-// Result is what became of one event. A consumer drops repeats by (Source, ID, Type):
-// a success may follow a failure, if the same event is sent again after its cause is
-// gone.
+// Result is what became of one event. A consumer drops repeats by (Source, ID, Type): a
+// success may follow a failure, if the same event is sent again after its cause is gone.
 type Result = CloudEvent[ResultData]
 
 // ResultData holds the request and the answer of DBS, under the names of the
@@ -92,10 +91,9 @@ type ResultData struct {
 	RequestID      string `json:"RequestId,omitempty"`
 }
 
-// NewResultData returns the part of a result that comes from the event itself. An
-// event ID that is too long is replaced by its SHA-256; otherwise the values are
-// the real ones, whatever their characters. For a follow-up it is the data of its
-// task's TaskCreated.
+// NewResultData returns the part of a result that comes from the event itself. An event ID
+// that is too long is replaced by its SHA-256; otherwise the values are the real ones,
+// whatever their characters. For a follow-up it is the data of its task's TaskCreated.
 func NewResultData(event Event) ResultData {
 	if event.FollowUp != nil {
 		return event.FollowUp.Result.Data
@@ -171,10 +169,9 @@ func (e Encoding) Encode(result Result) string {
 	return text
 }
 
-// marshal returns a struct of strings and numbers as the JSON text of a queue
-// message, which travels in XML: JSON escapes every control character, but not
-// U+FFFE and U+FFFF, which XML cannot carry either. See
-// https://www.w3.org/TR/xml/#charsets.
+// marshal returns a struct of strings and numbers as the JSON text of a queue message,
+// which travels in XML: JSON escapes every control character, but not U+FFFE and U+FFFF,
+// which XML cannot carry either. See https://www.w3.org/TR/xml/#charsets.
 func marshal(value any) string {
 	text, _ := json.Marshal(value, jsontext.AllowInvalidUTF8(true)) // strings and numbers always marshal
 	return strings.ReplaceAll(strings.ReplaceAll(string(text), "\ufffe", `\ufffe`), "\uffff", `\uffff`)

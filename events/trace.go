@@ -20,9 +20,8 @@ func (r *reader) readTraceContext(traceparent, tracestate raw) {
 	}
 }
 
-// isTraceparent reports whether s is version-traceid-parentid-flags in lower-case
-// hex, and neither ID is all zero. Version ff is invalid; one after 00 may go on
-// after a dash.
+// isTraceparent reports whether s is version-traceid-parentid-flags in lower-case hex, and
+// neither ID is all zero. Version ff is invalid; one after 00 may go on after a dash.
 func isTraceparent(s string) bool {
 	fields := strings.SplitN(s, "-", 5)
 	if len(fields) < 4 || len(s) > maxTrace || !isPrintable(s) {
