@@ -15,7 +15,7 @@ const (
 	CodeNoBackupPlan          = "Event.NoBackupPlan"          // a command to discover, and no backup plan is named
 	CodeNoSourceQueue         = "Event.NoSourceQueue"         // a command to discover, and no queue for announcements
 
-	// No result must answer these: it would come back too, or the event has one.
+	// These must not be answered with a result: it would come back too, or the event has one.
 	CodeOwnResult   = "Event.OwnResult"   // a result of this function that came back as an event
 	CodeBadFollowUp = "Event.BadFollowUp" // a follow-up that cannot be followed
 )
