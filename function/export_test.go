@@ -116,10 +116,9 @@ func readAs[T any](status int, body []byte, read func(answer) (T, error)) (T, er
 	value, err := read(answer{status: status, body: body})
 	if err != nil {
 		pass := func(err error) error { return err }
-		var none T // as callDBS returns
-		return none, ClassifyDBS(Failure{Err: err}, "Operation", newCredential("id", "secret", ""), pass)
+		err = ClassifyDBS(Failure{Err: err}, "Operation", newCredential("id", "secret", ""), pass)
 	}
-	return value, nil
+	return value, err
 }
 
 // SignACS3 signs POST /?query, for a given date and nonce.
