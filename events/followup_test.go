@@ -170,8 +170,10 @@ func TestFollowUp_IsBoundedWhateverIsSent(t *testing.T) {
 			if d.BackupSetDownloadStatus+d.ErrCode+d.ErrMessage != "" || d.BackupSetDataSize+d.BackupSetDownloadFinishTime+int64(d.HTTPStatusCode) != 0 {
 				t.Fatalf("a forged end: %+v", d)
 			}
-			if n := utf8.RuneCountInString(event.FollowUp.Result.Source); n > 1024 {
-				t.Fatalf("a source of %d characters", n)
+			for _, text := range []string{event.FollowUp.Result.Source, d.EventID, d.BackupSetID, d.BackupSetName} {
+				if n := utf8.RuneCountInString(text); n > 1024 {
+					t.Fatalf("a text of %d characters", n)
+				}
 			}
 			if n := len(event.FollowUp.Encode()); n > 65_536 {
 				t.Fatalf("a follow-up of %d bytes", n)
