@@ -148,7 +148,7 @@ func timeLeft(header http.Header) time.Duration {
 	return longest
 }
 
-// duration reads a number of units: 0 if it is none, and years if it is too large a one.
+// duration reads a number of units: 0 if it is not a number, and years if it is too large.
 func duration(number string, unit time.Duration) time.Duration {
 	n, _ := strconv.ParseUint(strings.TrimSpace(number), 10, 31)
 	return time.Duration(n) * unit

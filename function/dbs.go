@@ -135,8 +135,8 @@ func readTask(got answer) (handler.Task, error) {
 	return handler.Task{ID: id, RequestID: reply.refused.requestID}, nil
 }
 
-// readJSON reads an answer of DBS. Repeated names and broken characters are no reason
-// to overlook a task that was created: the last member of a name counts.
+// readJSON reads an answer of DBS. It accepts repeated names, of which the last counts,
+// and broken characters, so that no task is overlooked.
 func readJSON(document []byte, into any) error {
 	return json.Unmarshal(document, into, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 }
@@ -159,7 +159,7 @@ func (t *text) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 	return from.SkipValue()
 }
 
-// number reads a whole number, which may be written as a fraction; -1 if it is none, or
+// number reads a whole number, which may be written as a fraction; -1 if it is not one, or
 // too large for one.
 func (t text) number() int64 {
 	n, err := strconv.ParseFloat(strings.TrimSpace(string(t)), 64)
