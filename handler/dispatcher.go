@@ -1,8 +1,8 @@
 package handler
 
 import (
-	"container/heap"
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,7 +29,7 @@ type dispatcher struct {
 	changed chan struct{} // holds a value after each change of what mu guards
 
 	mu       sync.Mutex // guards what follows
-	repeats  byDue
+	repeats  []repeat   // by the time they are due
 	inFlight int
 }
 
@@ -80,8 +80,10 @@ func (d *dispatcher) leave() {
 
 // repeat has another attempt made after a wait. Workers call it.
 func (d *dispatcher) repeat(w work, wait time.Duration) {
+	due := time.Now().Add(wait)
 	d.mu.Lock()
-	heap.Push(&d.repeats, repeat{w, time.Now().Add(wait)})
+	at, _ := slices.BinarySearchFunc(d.repeats, due, func(r repeat, due time.Time) int { return r.due.Compare(due) })
+	d.repeats = slices.Insert(d.repeats, at, repeat{w, due})
 	d.mu.Unlock()
 	d.wake()
 }
@@ -130,8 +132,8 @@ func (d *dispatcher) next() (w work, wait time.Duration, left bool) {
 	wait = time.Hour
 	if len(d.repeats) > 0 {
 		if wait = time.Until(d.repeats[0].due); wait <= 0 || d.ctx.Err() != nil {
-			due, _ := heap.Pop(&d.repeats).(repeat)
-			return due.work, 0, true
+			w, d.repeats = d.repeats[0].work, d.repeats[1:]
+			return w, 0, true
 		}
 	}
 	return nil, wait, len(d.repeats) > 0 || d.inFlight > 0
@@ -156,23 +158,4 @@ func (d *dispatcher) abandon() {
 type repeat struct {
 	work work
 	due  time.Time
-}
-
-// byDue is a heap of repeats by the time they are due.
-type byDue []repeat
-
-func (r byDue) Len() int           { return len(r) }
-func (r byDue) Less(i, j int) bool { return r[i].due.Before(r[j].due) }
-func (r byDue) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-func (r *byDue) Push(x any) {
-	if one, ok := x.(repeat); ok {
-		*r = append(*r, one)
-	}
-}
-func (r *byDue) Pop() any {
-	last := len(*r) - 1
-	one := (*r)[last]
-	(*r)[last] = repeat{}
-	*r = (*r)[:last]
-	return one
 }
