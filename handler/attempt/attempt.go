@@ -27,6 +27,19 @@ const (
 	MNS = "MNS"
 )
 
+// Backoff between the attempts of a call: full jitter, that is, evenly from nothing to an
+// interval that doubles up to lastInterval. See
+// https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
+const (
+	firstInterval = 200 * time.Millisecond
+	lastInterval  = 10 * time.Second
+)
+
+// Backoff returns the longest wait after the given number of failed attempts.
+func Backoff(made int) time.Duration {
+	return min(firstInterval<<min(made-1, 10), lastInterval)
+}
+
 // maxHint bounds the wait that a throttled answer asks for: it comes from outside.
 const maxHint = time.Minute
 

@@ -24,16 +24,6 @@ const (
 	OperatorFault
 )
 
-func (k Kind) String() string {
-	switch k {
-	case Permanent:
-		return "permanent"
-	case OperatorFault:
-		return "operator fault"
-	}
-	return "transient"
-}
-
 // Error is a failed call to a service, classified by the adapter that made
 // it. It holds no credential and no signature: adapters see to that.
 type Error struct {
@@ -81,18 +71,12 @@ func Denied(err error) bool {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf returns the kind of an error from a port, wrapped or bare. What no
-// adapter has classified is transient.
-func KindOf(err error) Kind {
-	var service *Error
-	if errors.As(err, &service) {
-		return service.Kind
-	}
-	return Transient
-}
+// KindOf returns the kind of an error from a port, wrapped or bare. What no adapter has
+// classified is transient.
+func KindOf(err error) Kind { return ErrorOf(err).Kind }
 
-// ErrorOf returns the *Error in err, or, if no adapter has
-// classified err, one that says nothing: transient.
+// ErrorOf returns the *Error in err, or, if no adapter has classified err, one that says
+// nothing: transient.
 func ErrorOf(err error) *Error {
 	var service *Error
 	if errors.As(err, &service) {
