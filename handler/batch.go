@@ -271,11 +271,12 @@ func (b *batch) reject(d *delivery, reason error) {
 // after it.
 func (b *batch) fail(d *delivery, e ending) {
 	body := d.event.Body
+	_, kept := b.handler.deadLettered.get(d.message) // by an earlier invocation, which could not publish the failure
 	switch {
-	case d.event.ByHand, // the person has it
-		d.event.Announced,         // DBS has the set, and the next run would announce it again
-		body == "",                // MNS takes no empty message
-		b.handler.kept(d.message): // by an earlier invocation, which could not publish the failure
+	case kept,
+		d.event.ByHand,    // the person has it
+		d.event.Announced, // DBS has the set, and the next run would announce it again
+		body == "":        // MNS takes no empty message
 		b.publish(d, e)
 		return
 	case len(body) > outbox.MaxBytes:

@@ -61,19 +61,17 @@ const (
 // logText is the text of the event's log line.
 func (o outcome) logText() string {
 	switch o {
-	case outcomeCreated:
-		return "task created"
 	case outcomeFailed:
 		return "event failed"
 	case outcomeIgnored:
 		return "event ignored: the backup set is not complete"
 	case outcomeAlreadyDone:
 		return "event already done"
-	case outcomeFinished, outcomeStopped, outcomeUnfinished, outcomePending:
-		return "task " + string(o)
 	case outcomeOpen:
+		return "event open, to be delivered again"
+	default:
+		return "task " + string(o)
 	}
-	return "event open, to be delivered again"
 }
 
 // ending is what became of an event. It is made once, and then only read.

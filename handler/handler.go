@@ -135,12 +135,6 @@ func (h *Handler) remember(d *delivery, e ending) {
 	}
 }
 
-// kept reports whether a message is in the dead-letter queue.
-func (h *Handler) kept(key recordKey) bool {
-	_, ok := h.deadLettered.get(key)
-	return ok
-}
-
 func (h *Handler) dryRun(request events.Request) DryRun {
 	return DryRun{
 		Action:              "CreateIncrementBackupSetDownload",

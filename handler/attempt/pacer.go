@@ -33,7 +33,14 @@ func NewLimits(concurrency, perSecond int) *Limits {
 // number of calls in flight.
 func (l *Limits) NewGate(most int) Gate {
 	most = max(most, 1)
-	return &pacer{most: most, rate: l.rate, limit: float64(most)}
+	p := &pacer{most: most, rate: l.rate, limit: float64(most)}
+	p.timer = time.AfterFunc(time.Hour, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.admitLocked()
+	})
+	p.timer.Stop() // until a call has to wait
+	return p
 }
 
 // fall is the factor by which the limit on calls in flight falls in a round of calls
@@ -167,15 +174,7 @@ func (p *pacer) leaveLocked(number, trial int) {
 func (p *pacer) admitLocked() {
 	for len(p.waiting) > 0 && p.hasPlaceLocked() {
 		if wait := p.waitLocked(); wait > 0 {
-			if p.timer == nil {
-				p.timer = time.AfterFunc(wait, func() {
-					p.mu.Lock()
-					defer p.mu.Unlock()
-					p.admitLocked()
-				})
-			} else {
-				p.timer.Reset(wait)
-			}
+			p.timer.Reset(wait)
 			return
 		}
 		p.started++

@@ -81,13 +81,16 @@ type Outbox struct {
 
 // New returns an outbox that publishes until the budget's time for it ends.
 func New(budget attempt.Budget, queue Queue, log *attempt.Log) *Outbox {
-	return &Outbox{
+	o := &Outbox{
 		calls: budget.Calls, queue: queue, slots: make(chan struct{}, publishers),
 		caller: attempt.Caller{
 			Starting: budget.Publishing, Running: budget.Publishing, Service: attempt.MNS,
 			Patience: attempt.NewPatience(attempt.PublishTimeout), Log: log,
 		},
 	}
+	o.timer = time.AfterFunc(linger, o.cut)
+	o.timer.Stop() // until a message waits
+	return o
 }
 
 // Stop makes the outbox give up what it has not yet sent, for the given reason.
@@ -126,7 +129,7 @@ func (o *Outbox) Add(m Message, done func(error)) {
 		o.cutLocked()
 	}
 	if len(o.pending) == 0 {
-		o.lingerLocked()
+		o.timer.Reset(linger)
 	}
 	o.pending = append(o.pending, one)
 	o.bytes += one.size
@@ -134,19 +137,6 @@ func (o *Outbox) Add(m Message, done func(error)) {
 	if len(o.pending) == MaxMessages {
 		o.cutLocked()
 	}
-}
-
-// lingerLocked has the pending messages sent after a while.
-func (o *Outbox) lingerLocked() {
-	if o.timer != nil {
-		o.timer.Reset(linger)
-		return
-	}
-	o.timer = time.AfterFunc(linger, func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.cutLocked()
-	})
 }
 
 // makeRoomLocked lets those go on that wait in Add.
@@ -170,10 +160,15 @@ func (o *Outbox) end(m queued, err error) {
 // Flush sends the rest, and returns when all that was added has ended. Nothing may be
 // added meanwhile.
 func (o *Outbox) Flush() {
-	o.mu.Lock()
-	o.cutLocked()
-	o.mu.Unlock()
+	o.cut()
 	o.sends.Wait()
+}
+
+// cut sends the pending messages off.
+func (o *Outbox) cut() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cutLocked()
 }
 
 // cutLocked sends the pending messages off as a batch.
