@@ -61,19 +61,17 @@ func newBatch(budget attempt.Budget, h *Handler, log *attempt.Log) *batch {
 func (b *batch) run(payload []byte) (Summary, error) {
 	defer b.stopCalls(nil)
 	var refused error
-	index := 0
+	read, unread := 0, false
 	for event, malformed := range b.handler.decoder.Decode(payload) {
-		if b.publishing.Err() != nil {
-			b.tally.leaveUnread()
+		if unread = b.publishing.Err() != nil; unread {
 			break
 		}
-		b.tally.take()
 		if malformed != nil && event.ByHand {
 			refused = cmp.Or(refused, error(&EventError{Reason: malformed}))
 		} else {
-			b.start(&delivery{index: index, event: event, resultID: event.ResultID()}, malformed)
+			b.start(&delivery{index: read, event: event, resultID: event.ResultID()}, malformed)
 		}
-		index++
+		read++
 	}
 	b.dispatcher.drain()
 	// After the last event: a question holds a place, and its turn, that an event may need.
@@ -87,7 +85,7 @@ func (b *batch) run(payload []byte) (Summary, error) {
 	if b.source != nil {
 		b.source.Flush()
 	}
-	summary, err := b.tally.close()
+	summary, err := b.tally.close(read, unread)
 	return summary, cmp.Or(err, refused)
 }
 

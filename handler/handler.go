@@ -56,23 +56,19 @@ const recordLimit = 5 << 20
 func New(config Config, ports Ports, log *slog.Logger) *Handler {
 	limits := attempt.NewLimits(config.Concurrency, config.MaxRequestsPerSecond)
 	found := discovery.Config{Source: config.Source, BackupPlanIDs: config.BackupPlanIDs, LookbackHours: config.LookbackHours}
-	checked := check.Config{BackupPlanIDs: config.BackupPlanIDs, Results: ports.Results, DeadLetters: ports.DeadLetters}
-	h := &Handler{
+	checked := check.Config{BackupPlanIDs: config.BackupPlanIDs,
+		Results: ports.Results, DeadLetters: ports.DeadLetters, Source: ports.Source}
+	return &Handler{
 		config:       config,
 		decoder:      events.Decoder{DataFormat: config.DataFormat},
 		ports:        ports,
 		limits:       limits,
+		discoverer:   discovery.New(found, ports.Lists, ports.Source, limits, log),
+		checker:      check.New(checked, ports.Check, limits, log),
 		done:         newRecord(recordLimit),
 		deadLettered: newRecord(recordLimit),
 		log:          log,
 	}
-	var source discovery.Queue
-	if ports.Source != nil {
-		source, checked.Source = ports.Source, ports.Source
-	}
-	h.discoverer = discovery.New(found, ports.Lists, source, limits, log)
-	h.checker = check.New(checked, ports.Check, limits, log)
-	return h
 }
 
 // Serve dispatches a payload to the use case that it asks for: backup events to
@@ -80,13 +76,11 @@ func New(config Config, ports Ports, log *slog.Logger) *Handler {
 // a Check command to [check.Checker.Run]. The answer is a [Summary], a
 // [discovery.Answer] or a [check.Report].
 func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (answer any, err error) {
-	if late := attempt.CheckDeadline(ctx); late != nil {
-		err := &OperatorFaultError{Fault: late}
-		logInvocation(h.log.With("requestId", requestID), err, nil)
-		return nil, err
-	}
+	late := attempt.CheckDeadline(ctx)
 	command, isCommand, wrong := events.ReadCommand(payload)
 	switch {
+	case late != nil:
+		err = &OperatorFaultError{Fault: late}
 	case wrong != nil:
 		err = &EventError{Reason: wrong}
 	case !isCommand:
@@ -101,7 +95,7 @@ func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (
 		}
 	}
 	var refused *EventError
-	if errors.As(err, &refused) {
+	if late != nil || errors.As(err, &refused) {
 		logInvocation(h.log.With("requestId", requestID), err, nil)
 	}
 	return answer, err

@@ -33,20 +33,6 @@ type tally struct {
 	fault   error     // the first operator fault
 }
 
-// leaveUnread notes that there was no time to read the rest of the payload.
-func (t *tally) leaveUnread() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.open.unread = true
-}
-
-// take counts an event of the payload.
-func (t *tally) take() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.summary.Events++
-}
-
 // add counts and logs what became of an event.
 func (t *tally) add(d *delivery, e ending) {
 	age := time.Duration(0)
@@ -137,9 +123,9 @@ func (t *tally) faulted(fault error) {
 	}
 }
 
-// close returns the summary and, if events are open, the error that fails the
-// invocation. It says how many open events have no log line of their own.
-func (t *tally) close() (Summary, error) {
+// close returns the summary of so many events and, if some are open or unread, the error
+// that fails the invocation. It says how many open events have no log line of their own.
+func (t *tally) close(read int, unread bool) (Summary, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if more := t.open.count - maxOpenLines; more > 0 {
@@ -151,7 +137,7 @@ func (t *tally) close() (Summary, error) {
 		t.log.LogAttrs(context.Background(), level, "more events open, without a line of their own", attributes...)
 	}
 	slices.SortFunc(t.summary.Results, func(a, b Entry) int { return cmp.Compare(a.index, b.index) })
-	t.open.events = t.summary.Events
+	t.summary.Events, t.open.events, t.open.unread = read, read, unread
 	switch {
 	case t.fault != nil:
 		return t.summary, &OperatorFaultError{Fault: t.fault, open: t.open}
