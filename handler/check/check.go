@@ -159,7 +159,12 @@ func (c *Checker) dbsTries() []try {
 	list := func(operation, plan string) try {
 		return dbs(operation, plan, func(err error) Result { return judgeList(plan, err) })
 	}
-	tries := []try{dbs("CreateIncrementBackupSetDownload", "", judgeCreation)}
+	tries := []try{dbs("CreateIncrementBackupSetDownload", "", func(err error) Result {
+		if err == nil {
+			return failed(errors.New("DBS created a task for a request without parameters"), "report this to DBS")
+		}
+		return judgeList("", err)
+	})}
 	plans := c.config.BackupPlanIDs
 	if slices.Equal(plans, []string{events.AllPlans}) {
 		plans = nil
@@ -172,14 +177,6 @@ func (c *Checker) dbsTries() []try {
 		tries = append(tries, list("DescribeIncrementBackupList", plan), list("DescribeBackupSetDownloadTaskList", plan))
 	}
 	return tries
-}
-
-// judgeCreation judges a request for a task that lacks its parameters.
-func judgeCreation(err error) Result {
-	if err == nil {
-		return failed(errors.New("DBS created a task for a request without parameters"), "report this to DBS")
-	}
-	return judgeList("", err)
 }
 
 // judgeList judges a call to DBS. A refusal for a parameter proves the permission,
@@ -229,7 +226,7 @@ func (c *Checker) queueTries() []try {
 				switch {
 				case err == nil:
 					return Result{Result: OK, Detail: "the queue exists"}
-				case !q.attributes && cloud.Denied(err):
+				case !q.attributes && cloud.ErrorOf(err).HTTPStatusCode == 403:
 					return Result{Result: Unproven, Detail: "the role may not read the attributes of this queue, " +
 						"which only this check needs: " + cloud.ErrorOf(err).Cause()}
 				}

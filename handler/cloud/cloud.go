@@ -63,12 +63,6 @@ func (e *Error) Cause() string {
 	return s.String()
 }
 
-// Denied reports whether err is a refusal for a missing permission.
-func Denied(err error) bool {
-	service := ErrorOf(err)
-	return service.Kind == OperatorFault && service.HTTPStatusCode == 403
-}
-
 func (e *Error) Unwrap() error { return e.Err }
 
 // KindOf returns the kind of an error from a port, wrapped or bare. What no adapter has
