@@ -1,25 +1,27 @@
-// Command consumer fetches the files of finished download tasks into a directory. It is
-// an example to copy, and needs nothing else of this module.
+// Command consumer fetches the file of each finished download task into a directory. It
+// is an example to copy: one file, which needs nothing else of this module.
 package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net"
+	"log"
+	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
+	openapi "github.com/alibabacloud-go/darabonba-openapi/v2/client"
+	openapiutil "github.com/alibabacloud-go/darabonba-openapi/v2/utils"
+	"github.com/alibabacloud-go/tea/dara"
 	mns "github.com/aliyun/aliyun-mns-go-sdk"
 )
 
@@ -28,160 +30,111 @@ const usage = `Fetch the file of each finished download task into a directory.
   go run ./tests/consumer -mns https://<account>.mns.<region>.aliyuncs.com \
       -dbs https://dbs-api.<region>.aliyuncs.com -dir downloads
 
-Credentials are read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET
-and, for an assumed role, ALIBABA_CLOUD_SECURITY_TOKEN; policy.json has what they must
-allow. A file is named <plan>_<set>_<task>, and <plan>_<set>_<task>.part until it is
-complete. A message is deleted once its file is complete. You may stop the consumer and
-start it again at any time: it goes on where it was.
+Set ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and, for an assumed role,
+ALIBABA_CLOUD_SECURITY_TOKEN; policy.json has the permissions. A file is <plan>_<set>_<task>, and
+ends in .part until it is complete. You may stop the program at any time: start it to go on.
 
 `
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout) //nolint:forbidigo // the environment is handed in here
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		_, _ = fmt.Fprintln(os.Stderr, "consumer:", err)
-		os.Exit(1)
-	}
-}
-
 type consumer struct {
-	dbs      dbsClient
-	dir      string
-	intranet bool
-	anySize  bool
-	out      io.Writer
-	// seen are the results handled since the start. A file that is there says the same
-	// after a restart; if you do more with a result than fetch its file, keep this in a
-	// database.
-	seen map[[3]string]bool
+	dbs               *openapi.Client
+	dir               *os.File
+	intranet, anySize bool
+	seen              map[[3]string]bool // source, id and type of each result handled since the start
 }
 
-func run(ctx context.Context, arguments []string, getenv func(string) string, out io.Writer) error {
-	c := consumer{out: out, seen: make(map[[3]string]bool)}
-	flags := flag.NewFlagSet("consumer", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() { _, _ = io.WriteString(out, usage); flags.PrintDefaults() }
-	endpoint := flags.String("mns", "", "MNS `endpoint`")
-	queueName := flags.String("queue", "increment-backup-results", "`name` of the result queue")
-	flags.StringVar(&c.dbs.endpoint, "dbs", "", "DBS `endpoint`")
-	flags.StringVar(&c.dir, "dir", "downloads", "`directory` for the files")
-	flags.BoolVar(&c.intranet, "intranet", false, "fetch by the intranet link, in the region of the plan")
-	flags.BoolVar(&c.anySize, "any-size", false, "accept a file whose size differs from the one that DBS says")
-	once := flags.Bool("once", false, "handle each message once and end; status 1 if one could not be handled")
-	if err := flags.Parse(arguments); err != nil {
-		return err
-	}
+func main() {
+	mnsEndpoint := flag.String("mns", "", "MNS `endpoint`, public or private")
+	queue := flag.String("queue", "increment-backup-results", "`name` of the result queue")
+	dbsEndpoint := flag.String("dbs", "", "DBS `endpoint`")
+	dir := flag.String("dir", "downloads", "`directory` for the files")
+	intranet := flag.Bool("intranet", false, "fetch by the intranet link, from the region of the plan")
+	anySize := flag.Bool("any-size", false, "accept a file if DBS lists another size")
+	flag.Usage = func() { _, _ = io.WriteString(flag.CommandLine.Output(), usage); flag.PrintDefaults() }
+	flag.Parse()
+	getenv := os.Getenv //nolint:forbidigo // the settings of this program
 	id, secret := getenv("ALIBABA_CLOUD_ACCESS_KEY_ID"), getenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
 	token := getenv("ALIBABA_CLOUD_SECURITY_TOKEN")
+	// Requests go out with TLS, or to this machine, or to private endpoints of MNS, which have none.
+	safe := regexp.MustCompile(`^(https://[\w.-]+(:\d+)?|http://(127\.0\.0\.1|\[::1])(:\d+)?|` +
+		`http://\d+\.mns\.[a-z0-9-]+-internal(-vpc)?\.aliyuncs\.com)(/|$)`)
 	switch {
 	case id == "" || secret == "":
-		return errors.New("set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET")
-	case !isSafe(*endpoint) || strings.Count(*endpoint, ".") != 4: // the SDK panics
-		return errors.New("-mns: give https://<account>.mns.<region>.aliyuncs.com")
-	case !isSafe(c.dbs.endpoint):
-		return errors.New("-dbs: give https://dbs-api.<region>.aliyuncs.com")
+		log.Fatal("set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET")
+	case !safe.MatchString(*mnsEndpoint) || strings.Count(*mnsEndpoint, ".") != 4: // the SDK panics
+		log.Fatal("-mns: give https://<account>.mns.<region>.aliyuncs.com")
+	case !safe.MatchString(*dbsEndpoint):
+		log.Fatal("-dbs: give https://dbs-api.<region>.aliyuncs.com")
 	}
-	c.dbs.id, c.dbs.secret, c.dbs.token = id, secret, token
-	if err := os.MkdirAll(c.dir, 0o750); err != nil {
-		return err
+	protocol, host, _ := strings.Cut(strings.TrimSuffix(*dbsEndpoint, "/"), "://")
+	dbs, err := openapi.NewClient(&openapiutil.Config{Protocol: &protocol, Endpoint: &host, HttpClient: web,
+		AccessKeyId: &id, AccessKeySecret: &secret, SecurityToken: &token})
+	if err = errors.Join(err, os.MkdirAll(*dir, 0o750)); err != nil {
+		log.Fatal(err)
 	}
-	queue := mns.NewMNSQueue(*queueName, mns.NewAliMNSClientWithConfig(mns.AliMNSClientConfig{
-		EndPoint: *endpoint, AccessKeyId: id, AccessKeySecret: secret, Token: token}))
-	return c.consume(ctx, queue, *once)
+	dbs.DisableSDKError = dara.Bool(true) // keeps the types of errors
+	files, err := os.Open(*dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	c := consumer{dbs, files, *intranet, *anySize, make(map[[3]string]bool)}
+	c.consume(mns.NewMNSQueue(*queue, mns.NewAliMNSClientWithConfig(mns.AliMNSClientConfig{
+		EndPoint: *mnsEndpoint, AccessKeyId: id, AccessKeySecret: secret, Token: token})))
 }
 
-// isSafe reports whether requests to an endpoint are encrypted, or stay on this machine.
-func isSafe(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u))
-}
-
-func isLoopback(u *url.URL) bool { return net.ParseIP(u.Hostname()).IsLoopback() }
-
-// consume handles the messages of the queue until ctx ends, or, once, until each was handled.
-// A message is deleted last, so whatever ends the process before lets it come again. So
-// does a download that outlasts the queue's visibility timeout, and then the file is
-// there. Two processes may share a directory, but fetch such a file twice.
-func (c *consumer) consume(ctx context.Context, queue mns.AliMNSQueue, once bool) error {
-	var failure error
-	open := make(map[string]bool) // messages that could not be handled
-	for ctx.Err() == nil {
+// consume handles one message after another, and deletes each last. A message that is not
+// deleted within the queue's visibility timeout comes again.
+func (c *consumer) consume(queue mns.AliMNSQueue) {
+	for {
 		received, failed := make(chan mns.MessageReceiveResponse, 1), make(chan error, 1)
-		if once {
-			go queue.ReceiveMessage(received, failed)
-		} else {
-			go queue.ReceiveMessage(received, failed, 30)
-		}
+		queue.ReceiveMessage(received, failed, 30) // waits up to 30 s, then sends to one of them
 		select {
 		case message := <-received:
-			if once && open[message.MessageId] {
-				return failure
-			}
-			if err := c.handle(ctx, message.MessageBody); err != nil {
-				failure = fmt.Errorf("message %s stays in the queue: %w", message.MessageId, err)
-				open[message.MessageId] = once
-				c.say("%v", failure)
+			if err := c.handle(message.MessageBody); err != nil {
+				log.Printf("message %s stays in the queue: %v", message.MessageId, err)
 			} else if err := queue.DeleteMessage(message.ReceiptHandle); err != nil {
-				c.say("message %s is done, but will come again: %v", message.MessageId, err)
+				log.Printf("message %s is done, but will come again: %v", message.MessageId, err)
 			}
 		case err := <-failed:
-			empty := mns.ERR_MNS_MESSAGE_NOT_EXIST.IsEqual(err)
-			switch {
-			case empty && once:
-				return failure
-			case once:
-				return err
-			case !empty:
-				c.say("receiving: %v; again in 5 s", err)
-				pause(ctx, 5*time.Second)
+			if !mns.ERR_MNS_MESSAGE_NOT_EXIST.IsEqual(err) {
+				log.Printf("receiving: %v; again in 5 s", err)
+				<-time.After(5 * time.Second)
 			}
-		case <-ctx.Done():
 		}
 	}
-	return nil
 }
 
-// result is what a consumer needs of a message in the result queue; the whole is in
-// events/schema/result.schema.json.
-type result struct {
-	Source, ID, Type string
-	Data             struct {
-		BackupPlanID  string `json:"BackupPlanId"`
-		BackupSetName string
-		TaskID        string `json:"BackupSetDownloadTaskId"`
-		ErrCode       string
-		ErrMessage    string
+// handle does what a result asks for. If it returns nil, the message may be deleted.
+func (c *consumer) handle(body string) error {
+	if text, err := base64.StdEncoding.DecodeString(body); err == nil { // RESULT_ENCODING is base64
+		body = string(text)
 	}
-}
-
-// handle does what a result asks for; nil lets its message be deleted. The Go SDK hands
-// a body over as it was sent: RESULT_ENCODING must be raw.
-func (c *consumer) handle(ctx context.Context, body string) error {
-	var r result
+	var r struct { // the rest: events/schema/result.schema.json
+		Source, ID, Type string
+		Data             struct{ BackupPlanID, BackupSetName, BackupSetDownloadTaskID, ErrMessage string }
+	}
 	if err := json.Unmarshal([]byte(body), &r); err != nil {
-		return fmt.Errorf("it is not a result: %w", err)
+		return fmt.Errorf("it is no result: %w", err)
 	}
+	plan, set, task := r.Data.BackupPlanID, r.Data.BackupSetName, r.Data.BackupSetDownloadTaskID
 	key := [3]string{r.Source, r.ID, r.Type}
 	if c.seen[key] {
 		return nil
 	}
 	switch kind := strings.TrimPrefix(r.Type, "dbs:IncrementBackupSetDownload:"); kind {
 	case "TaskFinished":
-		if err := c.fetch(ctx, r); err != nil {
-			return fmt.Errorf("task %s of %s: %w", r.Data.TaskID, r.Data.BackupSetName, err)
+		path := filepath.Join(c.dir.Name(), fileName(plan, set, task))
+		err := c.fetch(task, path)
+		if about, ok := errors.AsType[*url.Error](err); ok {
+			err = about.Err // without the link: whoever has it has the backup
 		}
+		if err != nil {
+			return fmt.Errorf("task %s of %s: %w", task, set, err)
+		}
+		log.Printf("%s: %s", kind, path)
 	case "TaskFailed", "TaskStopped", "TaskUnfinished": // nothing to fetch: raise an alarm here
-		var line strings.Builder
-		for _, part := range [][2]string{{", plan ", r.Data.BackupPlanID}, {", set ", r.Data.BackupSetName},
-			{", task ", r.Data.TaskID}, {": ", r.Data.ErrCode}, {": ", r.Data.ErrMessage}} {
-			if part[1] != "" {
-				line.WriteString(part[0] + part[1])
-			}
-		}
-		c.say("%s: event %s%s", kind, r.ID, line.String())
-	case "TaskCreated": // its end is a result of its own
+		log.Printf("%s: plan %q, set %q, task %q, event %q: %q", kind, plan, set, task, r.ID, r.Data.ErrMessage)
+	case "TaskCreated": // another result will say how the task ended
 	default:
 		return fmt.Errorf("its type %q is unknown", r.Type)
 	}
@@ -189,67 +142,109 @@ func (c *consumer) handle(ctx context.Context, body string) error {
 	return nil
 }
 
-// fetch fetches the file of a finished task, unless it is there. It asks for a link at
-// each attempt, since a link expires.
-func (c *consumer) fetch(ctx context.Context, r result) error {
-	name := filepath.Join(c.dir, fileName(r.Data.BackupPlanID, r.Data.BackupSetName, r.Data.TaskID))
-	if _, err := os.Stat(name); err == nil {
+// fileName joins three names with underscores, in characters that every file system
+// takes. Task IDs are unique, so the other two may be cut.
+func fileName(plan, set, task string) string {
+	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "_", "%5F") }
+	return fmt.Sprintf("%.60s_%.120s_%s", escape(plan), escape(set), escape(task))
+}
+
+// fetch brings the file of a finished task to a path, unless it is there already. What an
+// earlier attempt left in path.part is kept, and each byte is written at its own place, so
+// two processes may write one part. The file gets its name when it is on the disk.
+func (c *consumer) fetch(task, path string) error {
+	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	var err error
-	for attempt := range 3 {
-		if attempt > 0 && !pause(ctx, time.Second) {
-			break
-		}
-		if err = c.download(ctx, r.Data.TaskID, name+".part"); err == nil {
-			break
-		}
-	}
+	link, size, err := c.link(task) // a new one for each attempt, since links expire
 	if err != nil {
 		return err
 	}
-	// Both are on the disk before the message is deleted.
-	if err := os.Rename(name+".part", name); err != nil {
-		return err
-	}
-	dir, err := os.Open(c.dir)
+	part, err := os.OpenFile(path+".part", os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = dir.Close() }()
-	c.say("TaskFinished: %s", name)
-	return dir.Sync()
+	defer func() { _ = part.Close() }()
+	have, _ := part.Seek(0, io.SeekEnd) // if that fails, the whole file is fetched
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, link, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Range", fmt.Sprintf("bytes=%d-", max(min(have, size)-1, 0))) // the last byte at least
+	answer, err := web.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	at, total := int64(0), answer.ContentLength // if it is the whole file
+	if answer.StatusCode == http.StatusPartialContent {
+		_, err = fmt.Sscanf(answer.Header.Get("Content-Range"), "bytes %d-%d/%d", &at, new(int64), &total)
+	}
+	switch {
+	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusPartialContent:
+		return fmt.Errorf("the link was answered with HTTP %d", answer.StatusCode)
+	case err != nil || at > have || at > total:
+		return errors.New("the answer to the link does not say which part of the file it is")
+	case size > 0 && total != size && !c.anySize:
+		return fmt.Errorf("the file has %d bytes, and DBS lists %d; -any-size accepts that", total, size)
+	}
+	if n, err := io.CopyN(io.NewOffsetWriter(part, at), answer.Body, total-at); err != nil {
+		return fmt.Errorf("%d bytes of %d are there: %w", at+n, total, err)
+	}
+	if err := errors.Join(part.Truncate(total), part.Sync(), part.Close()); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(part.Name(), path), c.dir.Sync())
 }
 
-// fileName joins parts so that different ones make different names, of characters that
-// every file system takes.
-func fileName(parts ...string) string {
-	for i, part := range parts {
-		var name strings.Builder
-		for _, c := range []byte(part) {
-			if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' && name.Len() > 0 {
-				name.WriteByte(c)
-			} else {
-				fmt.Fprintf(&name, "%%%02X", c)
+// link asks DBS for a link to the file of a finished task, and for the file's size.
+func (c *consumer) link(task string) (link string, size int64, err error) {
+	query := map[string]*string{"BackupSetDownloadTaskId": &task}
+	answer, err := c.dbs.CallApi(&openapiutil.Params{Action: dara.String("DescribeBackupSetDownloadTaskList"),
+		Version: dara.String("2019-03-06"), Method: dara.String("POST"), Pathname: dara.String("/"),
+		BodyType: dara.String("string")}, &openapiutil.OpenApiRequest{Query: query}, &dara.RuntimeOptions{})
+	if refused, ok := errors.AsType[dara.ResponseError](err); ok { // its text may hold what was signed, with the token
+		return "", 0, fmt.Errorf("DBS answered HTTP %d %s, request %v", dara.IntValue(refused.GetStatusCode()),
+			dara.StringValue(refused.GetCode()), refused.GetData()["RequestId"])
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	var list struct {
+		ErrCode, RequestID string
+		Items              struct {
+			BackupSetDownloadTaskDetail []struct {
+				BackupSetDownloadTaskID, BackupSetDownloadStatus           string
+				BackupSetDownloadInternetURL, BackupSetDownloadIntranetURL string
+				BackupSetDataSize                                          int64
 			}
 		}
-		parts[i] = name.String()
 	}
-	name := strings.Join(parts, "_")
-	if len(name) > 200 {
-		sum := sha256.Sum256([]byte(name))
-		name = name[:130] + "_" + hex.EncodeToString(sum[:])
+	err, status := json.Unmarshal([]byte(fmt.Sprint(answer["body"])), &list), "not listed"
+	for _, row := range list.Items.BackupSetDownloadTaskDetail {
+		if row.BackupSetDownloadTaskID == task {
+			status, link, size = row.BackupSetDownloadStatus, row.BackupSetDownloadInternetURL, row.BackupSetDataSize
+			if c.intranet {
+				link = row.BackupSetDownloadIntranetURL
+			}
+		}
 	}
-	return name
+	// In the samples of DBS a link has quotes, and no scheme. See
+	// https://help.aliyun.com/zh/dms/developer-reference/api-dbs-2019-03-06-describebackupsetdownloadtasklist
+	_, link, ok := strings.Cut(strings.Trim(link, `" `), "//")
+	if err != nil || status != "finish" || !ok {
+		return "", 0, fmt.Errorf("DBS gives no link: the task is %s; %s, request %s", status, list.ErrCode, list.RequestID)
+	}
+	return *c.dbs.Protocol + "://" + link, size, nil
 }
 
-func (c *consumer) say(format string, args ...any) { _, _ = fmt.Fprintf(c.out, format+"\n", args...) }
+// web follows no redirect, which would hand the token or the link to whoever it names. A
+// file that takes longer than the timeout comes in several attempts.
+var web = &client{http.Client{Timeout: 5 * time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error {
+	return errors.New("a redirect is not followed")
+}}}
 
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+type client struct{ http.Client } // implements dara.HttpClient
+
+//nolint:gosec // G704: the endpoint is a setting, checked at the start
+func (c *client) Call(r *http.Request, _ *http.Transport) (*http.Response, error) { return c.Do(r) }

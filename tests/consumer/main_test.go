@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -43,17 +45,37 @@ const (
 
 // cloud are stand-ins, and a directory for files.
 type cloud struct {
-	key        standin.Key
-	dbs        *dbs.Service
-	mns        *mns.Service
-	dbsFaults  *standin.Faulty
-	mnsFaults  *standin.Faulty
-	dbsURL     string
-	mnsURL     string
-	dir        string
-	mu         sync.Mutex
-	file       func(http.ResponseWriter, *http.Request, http.Handler) // serves files, if set; guarded by mu
-	linkOutput bytes.Buffer                                           // of every process
+	key       standin.Key
+	dbs       *dbs.Service
+	mns       *mns.Service
+	dbsFaults *standin.Faulty
+	mnsFaults *standin.Faulty
+	dbsURL    string
+	mnsURL    string
+	dir       string
+	mu        sync.Mutex
+	file      func(http.ResponseWriter, *http.Request, http.Handler) // serves files, if set; guarded by mu
+	answer    func(body []byte) []byte                               // changes the answers of DBS, if set
+	policy    *standin.Policy
+	output    output // of every process
+}
+
+// output collects what processes write.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 func start(t *testing.T) *cloud {
@@ -62,7 +84,7 @@ func start(t *testing.T) *cloud {
 	require.NoError(t, err)
 	policy, err := standin.ParsePolicy(document)
 	require.NoError(t, err)
-	c := &cloud{key: standin.NewKey(), dir: filepath.Join(t.TempDir(), "files")}
+	c := &cloud{key: standin.NewKey(), policy: policy, dir: filepath.Join(t.TempDir(), "files")}
 	c.dbs, c.mns = dbs.New(standin.NewKeys(c.key), policy), mns.New(standin.NewKeys(c.key), policy, queueName)
 	c.dbsFaults, c.mnsFaults = standin.WithFaults(c.dbs), standin.WithFaults(c.mns)
 	for url, handler := range map[*string]http.Handler{&c.dbsURL: http.HandlerFunc(c.serveDBS), &c.mnsURL: c.mnsFaults} {
@@ -72,9 +94,9 @@ func start(t *testing.T) *cloud {
 		*url = server.URL
 	}
 	t.Cleanup(func() {
-		assert.NotContains(t, c.linkOutput.String(), dbs.URLSecret, "a link was printed")
-		assert.NotContains(t, c.linkOutput.String(), c.key.Secret)
-		assert.NotContains(t, c.linkOutput.String(), c.key.Token)
+		assert.NotContains(t, c.output.String(), dbs.URLSecret, "a link was printed")
+		assert.NotContains(t, c.output.String(), c.key.Secret)
+		assert.NotContains(t, c.output.String(), c.key.Token)
 	})
 	return c
 }
@@ -87,7 +109,13 @@ func (c *cloud) serveDBS(w http.ResponseWriter, r *http.Request) {
 		file(w, r, c.dbsFaults)
 		return
 	}
-	c.dbsFaults.ServeHTTP(w, r)
+	if c.answer == nil || dbs.IsFile(r) {
+		c.dbsFaults.ServeHTTP(w, r)
+		return
+	}
+	recorder := httptest.NewRecorder()
+	c.dbsFaults.ServeHTTP(recorder, r)
+	_, _ = w.Write(c.answer(recorder.Body.Bytes()))
 }
 
 // serveFiles lets a function serve files; nil ends it.
@@ -107,39 +135,44 @@ func (c *cloud) finish(t *testing.T, set string) (taskID string, file []byte) {
 
 func (c *cloud) publish(t *testing.T, id, kind, set, taskID string) {
 	t.Helper()
-	_, err := c.mns.Put(queueName, fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"acs:fc:cn-hangzhou:1:functions/f",`+
-		`"type":"dbs:IncrementBackupSetDownload:%s","data":{"BackupPlanId":%q,"BackupSetName":%q,"BackupSetDownloadTaskId":%q}}`,
-		id, kind, planID, set, taskID))
+	_, err := c.mns.Put(queueName, body(id, kind, set, taskID))
 	require.NoError(t, err)
 }
 
-// command is the consumer as a process.
-func (c *cloud) command(ctx context.Context, arguments ...string) *exec.Cmd {
-	command := exec.CommandContext(ctx, os.Args[0], append([]string{"-mns", mns.Endpoint(c.mnsURL), "-dbs", c.dbsURL, "-dir", c.dir}, arguments...)...)
+func body(id, kind, set, taskID string) string {
+	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"acs:fc:cn-hangzhou:1:functions/f",`+
+		`"type":"dbs:IncrementBackupSetDownload:%s","data":{"BackupPlanId":%q,"BackupSetName":%q,"BackupSetDownloadTaskId":%q}}`,
+		id, kind, planID, set, taskID)
+}
+
+// start starts the consumer as a process.
+func (c *cloud) start(t *testing.T, arguments ...string) *exec.Cmd {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), os.Args[0],
+		append([]string{"-mns", mns.Endpoint(c.mnsURL), "-dbs", c.dbsURL, "-dir", c.dir}, arguments...)...)
 	command.Env = append(os.Environ(), mark+"=1", "ALIBABA_CLOUD_ACCESS_KEY_ID="+c.key.ID,
 		"ALIBABA_CLOUD_ACCESS_KEY_SECRET="+c.key.Secret, "ALIBABA_CLOUD_SECURITY_TOKEN="+c.key.Token)
+	command.Stdout, command.Stderr = &c.output, &c.output
+	require.NoError(t, command.Start())
 	return command
 }
 
-// once runs the consumer until the queue is empty, and returns its status and output.
-func (c *cloud) once(t *testing.T, arguments ...string) (status int, output string) {
+// runUntil runs the consumer until something is true, and stops it.
+func (c *cloud) runUntil(t *testing.T, done func() bool, arguments ...string) {
 	t.Helper()
-	command := c.command(t.Context(), append([]string{"-once"}, arguments...)...)
-	out, err := command.CombinedOutput()
-	c.linkOutput.Write(out)
-	if command.ProcessState == nil {
-		require.NoError(t, err)
-	}
-	return command.ProcessState.ExitCode(), string(out)
+	command := c.start(t, arguments...)
+	assert.Eventually(t, done, 20*time.Second, 5*time.Millisecond, "%s", &c.output)
+	require.NoError(t, command.Process.Kill())
+	require.Error(t, command.Wait(), "it ran until it was stopped")
 }
 
-// finishAll runs the consumer, which must leave no message.
-func (c *cloud) finishAll(t *testing.T) {
-	t.Helper()
-	status, output := c.once(t)
-	require.Zero(t, status, output)
-	require.Empty(t, c.mns.Messages(queueName))
+// says reports whether a process wrote something.
+func (c *cloud) says(text string) func() bool {
+	return func() bool { return strings.Contains(c.output.String(), text) }
 }
+
+// isDone reports whether the queue is empty.
+func (c *cloud) isDone() bool { return len(c.mns.Messages(queueName)) == 0 }
 
 // files are the names and contents in the directory.
 func (c *cloud) files(t *testing.T) map[string]string {
@@ -164,35 +197,38 @@ func TestConsumer_FetchesEachFinishedTaskOnce(t *testing.T) {
 	c.publish(t, "3", "TaskFailed", "mysql-bin.000056", "")
 	c.publish(t, "4", "TaskStopped", "mysql-bin.000057", "1jydacm0003")
 	c.publish(t, "4", "TaskStopped", "mysql-bin.000057", "1jydacm0003")
-	status, output := c.once(t)
-	assert.Zero(t, status, output)
+	c.publish(t, "5", "TaskUnfinished", "mysql-bin.000058", "1jydacm0004")
+	c.runUntil(t, c.isDone)
 	assert.Equal(t, map[string]string{
 		planID + "_mysql-bin.000054_" + first:  string(file),
 		planID + "_mysql-bin.000055_" + second: string(other),
 	}, c.files(t))
-	assert.Empty(t, c.mns.Messages(queueName))
 	assert.Equal(t, 2, c.dbs.FileCalls())
-	assert.Equal(t, 1, strings.Count(output, "TaskFailed: event 3, plan "+planID+", set mysql-bin.000056\n"), output)
-	assert.Equal(t, 1, strings.Count(output, "TaskStopped: event 4, "), output)
+	for _, line := range []string{
+		`TaskFailed: plan "dbsqdss5tmh0001", set "mysql-bin.000056", task "", event "3"`,
+		`TaskStopped: plan "dbsqdss5tmh0001", set "mysql-bin.000057", task "1jydacm0003", event "4"`,
+		`TaskUnfinished: plan "dbsqdss5tmh0001", set "mysql-bin.000058", task "1jydacm0004", event "5"`,
+	} {
+		assert.Equal(t, 1, strings.Count(c.output.String(), line), "%s", &c.output)
+	}
+	assert.Empty(t, c.policy.Unused(), "policy.json grants more than is used")
 
 	// After a restart, a repeat finds the file.
 	c.publish(t, "event of mysql-bin.000054", "TaskFinished", "mysql-bin.000054", first)
-	status, output = c.once(t)
-	assert.Zero(t, status, output)
-	assert.Empty(t, c.mns.Messages(queueName))
+	c.runUntil(t, func() bool {
+		c.mns.Release(queueName) // if the last call of the killed process received it
+		return c.isDone()
+	})
 	assert.Equal(t, 2, c.dbs.FileCalls())
 }
 
-func TestConsumer_RunsUntilItIsStopped(t *testing.T) {
+func TestConsumer_ReadsBase64(t *testing.T) {
 	c := start(t)
-	command := c.command(t.Context())
-	command.Stdout, command.Stderr = &c.linkOutput, &c.linkOutput
-	require.NoError(t, command.Start())
-	_, _ = c.finish(t, "mysql-bin.000054")
-	require.Eventually(t, func() bool { return len(c.mns.Messages(queueName)) == 0 }, time.Minute, 10*time.Millisecond)
-	require.NoError(t, command.Process.Signal(os.Interrupt))
-	require.NoError(t, command.Wait(), "an interrupt is no failure")
-	assert.Len(t, c.files(t), 1)
+	id := c.dbs.AddTask(planID, dbs.ListedTask{JobID: "job", SetName: "x", Status: "finish", Size: fileSize})
+	_, err := c.mns.Put(queueName, base64.StdEncoding.EncodeToString([]byte(body("1", "TaskFinished", "x", id))))
+	require.NoError(t, err)
+	c.runUntil(t, c.isDone)
+	assert.Equal(t, map[string]string{planID + "_x_" + id: string(dbs.File(id, fileSize))}, c.files(t))
 }
 
 func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
@@ -202,8 +238,8 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 	}{
 		"a task that runs": {func(t *testing.T, c *cloud) {
 			c.publish(t, "1", "TaskFinished", "x", c.dbs.AddTask(planID, dbs.ListedTask{JobID: "job", SetName: "x"}))
-		}, `DBS says "running"`},
-		"a task that DBS does not list": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskFinished", "x", "none") }, "does not list it"},
+		}, "the task is running"},
+		"a task that DBS does not list": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskFinished", "x", "none") }, "the task is not listed"},
 		"no permission": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
 			c.dbs.Policy.Revoke("dbs:DescribeBackupSetDownloadTaskList")
@@ -218,7 +254,22 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 		"a file of another size": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
 			c.serveFiles(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { _, _ = io.WriteString(w, "short") })
-		}, "the file has 5 bytes, and DBS says 300000"},
+		}, "the file has 5 bytes, and DBS lists 300000"},
+		"a file that ends early": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			c.serveFiles(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				w.Header().Set("Content-Range", "bytes 0-299999/300000")
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = io.WriteString(w, "short")
+			})
+		}, "5 bytes of 300000 are there"},
+		"another piece than asked for": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				r.Header.Set("Range", "bytes=1000-")
+				next.ServeHTTP(w, r)
+			})
+		}, "does not say which part"},
 		"a redirect": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
 			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was followed") }))
@@ -226,13 +277,13 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 			c.serveFiles(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 			})
-		}, "answered with HTTP 307"},
+		}, "a redirect is not followed"},
 		"a redirect of DBS": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
 			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was followed") }))
 			t.Cleanup(elsewhere.Close)
 			c.dbsFaults.SetPlan(standin.Always(standin.Fault{Kind: standin.Redirect, Location: elsewhere.URL}))
-		}, "HTTP 307"},
+		}, "a redirect is not followed"},
 		"a dead connection": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
 			c.dbsFaults.SetPlan(standin.Choose(dbs.IsFile, standin.Always(standin.Fault{Kind: standin.Reset})))
@@ -240,16 +291,16 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 		"no result": {func(t *testing.T, c *cloud) {
 			_, err := c.mns.Put(queueName, "hello")
 			require.NoError(t, err)
-		}, "it is not a result"},
+		}, "it is no result"},
 		"an unknown type": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskPaused", "x", "1") }, "TaskPaused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cloud := start(t)
 			c.prepare(t, cloud)
-			status, output := cloud.once(t)
-			assert.Equal(t, 1, status, output)
-			assert.Contains(t, output, c.says)
+			cloud.runUntil(t, func() bool {
+				return cloud.says("stays in the queue: ")() && cloud.says(c.says)()
+			})
 			assert.Len(t, cloud.mns.Messages(queueName), 1)
 			for name := range cloud.files(t) {
 				assert.True(t, strings.HasSuffix(name, ".part"), name)
@@ -260,29 +311,26 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 
 func TestConsumer_AcceptsAnotherSizeIfAsked(t *testing.T) {
 	c := start(t)
-	c.finish(t, "x")
+	id, _ := c.finish(t, "x")
 	c.serveFiles(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { _, _ = io.WriteString(w, "short") })
-	status, output := c.once(t, "-any-size")
-	assert.Zero(t, status, output)
-	for _, content := range c.files(t) {
-		assert.Equal(t, "short", content)
-	}
-	assert.Empty(t, c.mns.Messages(queueName))
+	c.runUntil(t, c.isDone, "-any-size")
+	assert.Equal(t, map[string]string{planID + "_x_" + id: "short"}, c.files(t))
 }
 
 func TestConsumer_AsksAgainForAnExpiredLink(t *testing.T) {
 	c := start(t)
 	id, file := c.finish(t, "x")
-	expire := true
+	var expire sync.Once
 	c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if expire {
-			c.dbs.ExpireLinks()
-		}
-		expire = false
+		expire.Do(c.dbs.ExpireLinks)
 		next.ServeHTTP(w, r)
 	})
-	status, output := c.once(t)
-	assert.Zero(t, status, output)
+	c.runUntil(t, func() bool {
+		if c.says("answered with HTTP 403")() {
+			c.mns.Release(queueName) // what the visibility timeout does
+		}
+		return c.isDone()
+	})
 	assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
 	assert.Equal(t, 2, c.dbs.CallsOf(dbs.ActionListTasks))
 }
@@ -297,12 +345,11 @@ func TestConsumer_GoesOnFromAnyPart(t *testing.T) {
 	for name, c := range map[string]struct {
 		part  func(file []byte) []byte
 		serve func(http.ResponseWriter, *http.Request, http.Handler)
-		calls int
 	}{
-		"a part":                 {func(file []byte) []byte { return file[:1000] }, nil, 1},
-		"the whole":              {func(file []byte) []byte { return file }, nil, 1},
-		"too much":               {func(file []byte) []byte { return append(file, 'x') }, nil, 2},
-		"a part, without ranges": {func(file []byte) []byte { return file[:1000] }, whole, 1},
+		"a part":                 {func(file []byte) []byte { return file[:1000] }, nil},
+		"the whole":              {func(file []byte) []byte { return file }, nil},
+		"too much":               {func(file []byte) []byte { return append(file, 'x') }, nil},
+		"a part, without ranges": {func(file []byte) []byte { return file[:1000] }, whole},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -312,10 +359,9 @@ func TestConsumer_GoesOnFromAnyPart(t *testing.T) {
 			require.NoError(t, os.MkdirAll(cloud.dir, 0o750))
 			path := filepath.Join(cloud.dir, planID+"_x_"+id)
 			require.NoError(t, os.WriteFile(path+".part", c.part(bytes.Clone(file)), 0o600))
-			status, output := cloud.once(t)
-			assert.Zero(t, status, output)
+			cloud.runUntil(t, cloud.isDone)
 			assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, cloud.files(t))
-			assert.Equal(t, c.calls, cloud.dbs.FileCalls())
+			assert.Equal(t, 1, cloud.dbs.FileCalls())
 		})
 	}
 }
@@ -354,7 +400,7 @@ func TestConsumer_SurvivesKillsAnywhere(t *testing.T) {
 			c := start(t)
 			id, file := c.finish(t, "x")
 			c.killOnce(t, prepare)
-			c.finishAll(t)
+			c.runUntil(t, c.isDone)
 			assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
 		})
 	}
@@ -376,14 +422,14 @@ func TestConsumer_ResumesAfterEachKill(t *testing.T) {
 		c.killOnce(t, func(c *cloud, kill func()) {
 			c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 				cut(piece, func() {
-					c.waitForPart(t, (n+1)*piece)
+					c.waitForPart(t, (n+1)*piece-n) // the last byte is fetched again
 					kill()
 				})(counted{w, count}, r, next)
 			})
 		})
 	}
 	c.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(counted{w, count}, r) })
-	c.finishAll(t)
+	c.runUntil(t, c.isDone)
 	assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
 	assert.LessOrEqual(t, served, fileSize+piece, "from the start each time, it would be 5 pieces more")
 }
@@ -398,7 +444,7 @@ func (c *cloud) waitForPart(t *testing.T, size int) {
 		}
 		info, err := os.Stat(parts[0])
 		return err == nil && info.Size() == int64(size)
-	}, time.Minute, time.Millisecond)
+	}, 20*time.Second, time.Millisecond)
 }
 
 // counted counts what is written.
@@ -433,8 +479,7 @@ func cut(n int, kill func()) func(http.ResponseWriter, *http.Request, http.Handl
 // killOnce runs the consumer until what was prepared kills it.
 func (c *cloud) killOnce(t *testing.T, prepare func(c *cloud, kill func())) {
 	t.Helper()
-	command := c.command(t.Context(), "-once")
-	command.Stdout, command.Stderr = &c.linkOutput, &c.linkOutput
+	var command *exec.Cmd
 	started, killed := make(chan struct{}), make(chan struct{})
 	var kill sync.Once
 	prepare(c, func() {
@@ -444,7 +489,7 @@ func (c *cloud) killOnce(t *testing.T, prepare func(c *cloud, kill func())) {
 			close(killed)
 		})
 	})
-	require.NoError(t, command.Start())
+	command = c.start(t)
 	close(started)
 	_ = command.Wait()
 	<-killed
@@ -455,55 +500,68 @@ func (c *cloud) killOnce(t *testing.T, prepare func(c *cloud, kill func())) {
 }
 
 func TestFileName_TellsPartsApart(t *testing.T) {
-	for name, c := range map[string][]string{
-		"p_mysql-bin.000054_t":        {"p", "mysql-bin.000054", "t"},
-		"a%5Fb_c_d":                   {"a_b", "c", "d"},
-		"a_b%5Fc_d":                   {"a", "b_c", "d"},
-		"%2E.%2Fx__%00":               {"../x", "", "\x00"},
-		"p_%E5%A4%87%2F%5C%3A%20_%2E": {"p", "备/\\: ", "."},
+	for name, c := range map[string][3]string{
+		"p_mysql-bin.000054_t":       {"p", "mysql-bin.000054", "t"},
+		"a%5Fb_c_d":                  {"a_b", "c", "d"},
+		"a_b%5Fc_d":                  {"a", "b_c", "d"},
+		"..%2Fx__%00":                {"../x", "", "\x00"},
+		"p_%E5%A4%87%2F%5C%3A+%2B_t": {"p", "备/\\: +", "t"},
 	} {
-		assert.Equal(t, name, fileName(c...))
+		assert.Equal(t, name, fileName(c[0], c[1], c[2]))
 	}
-	long := fileName("p", strings.Repeat("x", 1024)+"1", "t")
-	assert.LessOrEqual(t, len(long+".part"), 255)
-	assert.NotEqual(t, long, fileName("p", strings.Repeat("x", 1024)+"2", "t"))
+	long := strings.Repeat("备", 1024)
+	name := fileName(long, long, "1jydacm000001")
+	assert.LessOrEqual(t, len(name+".part"), 255)
+	assert.NotEqual(t, name, fileName(long, long, "1jydacm000002"))
 }
 
-func TestSecure_TakesEachFormOfALink(t *testing.T) {
-	for given, want := range map[string]string{
-		`"//dbs.oss-cn-hangzhou.aliyuncs.com/a%2Fb?Signature=a%2Fb"`: "https://dbs.oss-cn-hangzhou.aliyuncs.com/a%2Fb?Signature=a%2Fb",
-		`//host/a//b`:     "https://host/a//b",
-		`http://host/a`:   "https://host/a",
-		`https://host/a`:  "https://host/a",
-		`host/a`:          "https://host/a",
-		`//127.0.0.1:1/a`: "http://127.0.0.1:1/a",
+// A link comes in many forms.
+func TestConsumer_TakesEachFormOfALink(t *testing.T) {
+	for name, form := range map[string]string{
+		"no quotes": `$1`, "http": `http:$1`, "https": `https:$1`, "spaces": ` $1 `,
 	} {
-		link, err := secure(given)
-		require.NoError(t, err, given)
-		assert.Equal(t, want, link)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := start(t)
+			id, file := c.finish(t, "x")
+			c.answer = func(body []byte) []byte {
+				return regexp.MustCompile(`\\"(//[^\\]*)\\"`).ReplaceAll(body, []byte(form))
+			}
+			c.runUntil(t, c.isDone)
+			assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
+		})
 	}
-	_, err := secure(`"//ho st/SECRET"`)
-	require.Error(t, err)
-	assert.NotContains(t, err.Error(), "SECRET")
 }
 
 func TestConsumer_RefusesWhatIsNotSafe(t *testing.T) {
 	const good = "https://1234567890123456.mns.cn-hangzhou.aliyuncs.com"
-	keys := map[string]string{"ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret"}
+	keys := []string{"ALIBABA_CLOUD_ACCESS_KEY_ID=id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET=secret"}
 	for name, c := range map[string]struct {
 		arguments []string
-		keys      map[string]string
+		keys      []string
 		says      string
 	}{
-		"no keys":       {[]string{"-mns", good, "-dbs", good}, nil, "ALIBABA_CLOUD_ACCESS_KEY_ID"},
-		"MNS in clear":  {[]string{"-mns", "http" + good[5:], "-dbs", good}, keys, "-mns: "},
-		"a short MNS":   {[]string{"-mns", "https://mns.aliyuncs.com", "-dbs", good}, keys, "-mns: "},
-		"DBS in clear":  {[]string{"-mns", good, "-dbs", "http://dbs-api.cn-hangzhou.aliyuncs.com"}, keys, "-dbs: "},
-		"no DBS":        {[]string{"-mns", good}, keys, "-dbs: "},
-		"a wrong flag":  {[]string{"-what"}, keys, "-what"},
-		"DBS is no URL": {[]string{"-mns", good, "-dbs", "://"}, keys, "-dbs: "},
+		"no keys":                     {[]string{"-mns", good, "-dbs", good}, nil, "ALIBABA_CLOUD_ACCESS_KEY_ID"},
+		"MNS in clear":                {[]string{"-mns", "http" + good[5:], "-dbs", good}, keys, "-mns: "},
+		"MNS like loopback":           {[]string{"-mns", "http://127.0.0.1.a", "-dbs", good}, keys, "-mns: "},
+		"a short MNS":                 {[]string{"-mns", "https://mns.aliyuncs.com", "-dbs", good}, keys, "-mns: "},
+		"DBS in clear":                {[]string{"-mns", good, "-dbs", "http://dbs-api.cn-hangzhou.aliyuncs.com"}, keys, "-dbs: "},
+		"no DBS":                      {[]string{"-mns", good}, keys, "-dbs: "},
+		"a private MNS, but no DBS":   {[]string{"-mns", "http://1.mns.cn-hangzhou-internal.aliyuncs.com"}, keys, "-dbs: "},
+		"an MNS in a VPC, but no DBS": {[]string{"-mns", "http://1.mns.cn-hangzhou-internal-vpc.aliyuncs.com"}, keys, "-dbs: "},
+		"a wrong flag":                {[]string{"-what"}, keys, "-what"},
+		"DBS is no URL":               {[]string{"-mns", good, "-dbs", "://"}, keys, "-dbs: "},
+		"no directory":                {[]string{"-mns", good, "-dbs", good, "-dir", os.Args[0]}, keys, os.Args[0]},
 	} {
-		err := run(t.Context(), append(c.arguments, "-dir", t.TempDir()), func(name string) string { return c.keys[name] }, io.Discard)
-		assert.ErrorContains(t, err, c.says, name)
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			command := exec.CommandContext(ctx, os.Args[0], c.arguments...)
+			command.Dir, command.Env = t.TempDir(), append([]string{mark + "=1"}, c.keys...)
+			output, err := command.CombinedOutput()
+			require.Error(t, err)
+			assert.Contains(t, string(output), c.says)
+			assert.NotContains(t, string(output), "panic: ")
+		})
 	}
 }
