@@ -357,6 +357,7 @@ func (b *batch) end(d *delivery, e ending) {
 		e.data.ErrCode, e.data.RequestID = openCode(e)
 	}
 	b.tally.add(d, e)
+	d.event.Body = "" // up to 32 MB in all; repeats need only how the event ended
 	for _, repeat := range b.duplicates.close(d, e) {
 		b.endAsRepeat(d, repeat)
 	}

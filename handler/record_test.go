@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -25,12 +26,6 @@ func TestRecord_ForgetsTheOldestAndTheirKeys(t *testing.T) {
 func TestHandler_RemembersWithinBounds(t *testing.T) {
 	h := handler.New(handler.Config{Concurrency: 4}, handler.Ports{Tasks: forgetfulDBS{}, Results: discardQueue{}, DeadLetters: discardQueue{}}, discard)
 	name := strings.Repeat("😀", 1000)
-	heap := func() uint64 {
-		var stats runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&stats)
-		return stats.HeapAlloc
-	}
 	before := heap()
 	for round := range 180 {
 		bodies := make([]string, 100)
@@ -43,6 +38,39 @@ func TestHandler_RemembersWithinBounds(t *testing.T) {
 	grown := int64(heap()) - int64(before)
 	runtime.KeepAlive(h)
 	assert.Less(t, grown, int64(16<<20), "18,000 names of 4,000 bytes")
+}
+
+func TestHandler_KeepsNoBodyOfAnEventThatHasEnded(t *testing.T) {
+	const many, size = 1000, 20_000
+	d := deploy(func(c *handler.Config) { c.Concurrency = 1 })
+	var bodies []string
+	for i := range many {
+		bodies = append(bodies, fmt.Sprintf(`{"BackupSetId":"job","BackupSetName":"%d","more":%q}`, i, strings.Repeat("x", size)))
+	}
+	payload := batch(bodies...)
+	var before, after uint64
+	d.dbs.before = func(context.Context, events.Request) error {
+		switch d.dbs.total {
+		case 1:
+			before = heap()
+		case many:
+			after = heap()
+		}
+		return nil
+	}
+	_, err := d.handle(t, time.Minute, payload)
+	require.NoError(t, err)
+	runtime.KeepAlive(bodies)
+	runtime.KeepAlive(payload)
+	assert.Less(t, int64(after)-int64(before), int64(many*size/2))
+}
+
+func heap() uint64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.GC() // the first moves pools to their victim caches
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
 }
 
 // forgetfulDBS and discardQueue keep nothing.
