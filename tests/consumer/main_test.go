@@ -240,6 +240,14 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 			c.publish(t, "1", "TaskFinished", "x", c.dbs.AddTask(planID, dbs.ListedTask{JobID: "job", SetName: "x"}))
 		}, "the task is running"},
 		"a task that DBS does not list": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskFinished", "x", "none") }, "the task is not listed"},
+		"a task that DBS was not asked for": {func(t *testing.T, c *cloud) {
+			id, _ := c.finish(t, "x")
+			c.answer = func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(`"`+id+`"`), []byte(`"other"`)) }
+		}, "the task is not listed"},
+		"a task that is not finished": {func(t *testing.T, c *cloud) {
+			c.finish(t, "x")
+			c.answer = func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(`"finish"`), []byte(`"stop"`)) }
+		}, "the task is stop"},
 		"no permission": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
 			c.dbs.Policy.Revoke("dbs:DescribeBackupSetDownloadTaskList")
@@ -513,6 +521,16 @@ func TestFileName_TellsPartsApart(t *testing.T) {
 	name := fileName(long, long, "1jydacm000001")
 	assert.LessOrEqual(t, len(name+".part"), 255)
 	assert.NotEqual(t, name, fileName(long, long, "1jydacm000002"))
+}
+
+func TestConsumer_FetchesByTheIntranetIfAsked(t *testing.T) {
+	c := start(t)
+	id, file := c.finish(t, "x")
+	c.answer = func(body []byte) []byte {
+		return regexp.MustCompile(`("BackupSetDownloadInternetUrl":"\\"//)`).ReplaceAll(body, []byte("${1}internet.invalid"))
+	}
+	c.runUntil(t, c.isDone, "-intranet")
+	assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
 }
 
 // A link comes in many forms.
