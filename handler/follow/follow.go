@@ -117,7 +117,8 @@ type asking struct {
 func (q *Question) Attempt() (wait time.Duration, again bool) {
 	f := q.follower
 	var task TaskState
-	err := f.Caller.Once(&attempt.State{}, func(ctx context.Context) (err error) {
+	var state attempt.State
+	err := f.Caller.Once(&state, func(ctx context.Context) (err error) {
 		task, err = f.Tasks.TaskState(ctx, q.taskID)
 		return err
 	})
@@ -127,16 +128,16 @@ func (q *Question) Attempt() (wait time.Duration, again bool) {
 				slog.String("errCode", events.Truncate(cloud.ErrorOf(err).Code, events.MaxAnswerID)), slog.String("error", err.Error()))
 		})
 	}
-	q.answer(task, err)
+	q.answer(task, err, state.Made > 0)
 	return 0, false
 }
 
 // GiveUp leaves the task pending: there is no time to ask for it.
-func (q *Question) GiveUp(reason error) { q.answer(TaskState{}, reason) }
+func (q *Question) GiveUp(reason error) { q.answer(TaskState{}, reason, false) }
 
-func (q *Question) answer(task TaskState, failure error) {
+func (q *Question) answer(task TaskState, failure error, asked bool) {
 	for _, a := range q.asking {
-		q.follower.end(a, task, failure)
+		q.follower.end(a, task, failure, asked)
 	}
 }
 
@@ -147,8 +148,8 @@ const (
 	leastDelay = 30 * time.Second
 )
 
-// end publishes what a follow-up comes to.
-func (f *Follower) end(a asking, task TaskState, failure error) {
+// end publishes what a follow-up comes to: the end of its task only if DBS was asked.
+func (f *Follower) end(a asking, task TaskState, failure error, asked bool) {
 	e := Ending{Outcome: Pending, Data: a.followUp.Result.Data, Age: time.Since(a.followUp.Created)}
 	e.Data.BackupSetDownloadStatus = task.Status
 	kind := ""
@@ -158,7 +159,7 @@ func (f *Follower) end(a asking, task TaskState, failure error) {
 	case status == "stop", status == "init" && e.Age >= initLimit:
 		e.Outcome, kind = Stopped, events.TypeTaskStopped
 		e.Data.ErrMessage = task.ErrMessage
-	case e.Age > taskLimit:
+	case e.Age > taskLimit && asked:
 		e.Outcome, kind = Unfinished, events.TypeTaskUnfinished
 		e.Data.ErrCode = cloud.ErrorOf(failure).Code
 	}

@@ -206,6 +206,30 @@ func TestFollower_TellsByTheStatusWhatBecameOfATask(t *testing.T) {
 	}
 }
 
+// DBS may have finished the task since it was asked last.
+func TestFollower_GivesNoTaskUpThatWasNotAskedFor(t *testing.T) {
+	for name, ask := range map[string]func(*follow.Question){
+		"given up":       func(q *follow.Question) { q.GiveUp(attempt.ErrTimeUsedUp) },
+		"no time to ask": func(q *follow.Question) { q.Attempt() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := begin(t)
+				over, cancel := context.WithCancel(t.Context())
+				cancel()
+				in.Caller.Starting = over
+				var ended follow.Ending
+				in.Take(events.NewFollowUp(created("task-1", 8*24*time.Hour)), func(e follow.Ending) { ended = e })
+				ask(in.Questions()[0])
+				in.Source.Flush()
+				assert.Empty(t, in.tasks.asked)
+				assert.Equal(t, follow.Pending, ended.Outcome)
+				assert.Len(t, in.source.messages, 1)
+			})
+		})
+	}
+}
+
 func TestFollower_AsksOnceForATask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := begin(t)
