@@ -296,6 +296,24 @@ func TestDiscover_AFailedDownloadIsNamedAndTriedAgainIfAsked(t *testing.T) {
 	}
 }
 
+// The precheck of a task that was made just now may be about to pass.
+func TestDiscover_AYoungTaskInInitHasNotFailed(t *testing.T) {
+	for age, announced := range map[time.Duration]int{9 * time.Minute: 0, 11 * time.Minute: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			plan := d.plan(planA)
+			plan.sets = []discovery.BackupSet{backupSet(nil)}
+			task := taskOf(plan.sets[0], "task-1", "init")
+			task.CreateTime = time.Now().Add(-age)
+			plan.tasks = []discovery.DownloadTask{task}
+			answer, err := d.run(t, events.Discover{RetryFailed: true})
+			require.NoError(t, err)
+			assert.Equal(t, announced, answer.Plans[0].Announced)
+			assert.Equal(t, 1-announced, answer.Plans[0].WithTask)
+		})
+	}
+}
+
 // A page that shifts shows a task twice, which has failed once for all that.
 func TestDiscover_CountsAFailedDownloadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package discovery
 import (
 	"cmp"
 	"strings"
+	"time"
 
 	"increment-backup-download/handler/cloud"
 )
@@ -18,10 +19,13 @@ type setTasks struct {
 	finished   bool  // a task has
 }
 
-func (s *setTasks) add(id, status string, created int64) {
+// initLimit is the age from which a task in init never began; before, it may be about to.
+const initLimit = 10 * time.Minute
+
+func (s *setTasks) add(id, status string, created int64, now time.Time) {
 	// stop: the download failed; init: its precheck did, so it never started. See
 	// https://www.alibabacloud.com/help/doc-detail/178749.htm.
-	failed := isStatus(status, "stop") || isStatus(status, "init")
+	failed := isStatus(status, "stop") || isStatus(status, "init") && created < now.Add(-initLimit).UnixMilli()
 	finished := isStatus(status, "finish")
 	switch {
 	case failed:
@@ -101,7 +105,7 @@ func (l *taskList) add(task DownloadTask) bool {
 	}
 	if listed && at != notSelected {
 		if set := &l.sets.sets[at]; created == 0 || created >= set.start {
-			set.tasks.add(id, l.sets.shared(task.Status), created)
+			set.tasks.add(id, l.sets.shared(task.Status), created, l.sets.now)
 		}
 	}
 	return true
