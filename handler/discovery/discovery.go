@@ -237,6 +237,9 @@ func (r *run) logDone(answer Answer, err error) {
 	var failed *DiscoveryError
 	if errors.As(err, &failed) {
 		level, text, plansFailed = slog.LevelWarn, "discovery failed", len(failed.Failures)
+		if failed.Plans == 0 && cloud.KindOf(err) != cloud.Transient { // no plan has an ERROR of its own
+			level = slog.LevelError
+		}
 	}
 	attributes := append([]slog.Attr{
 		slog.Bool("dryRun", answer.DryRun), slog.Int("plans", len(answer.Plans)), slog.Int("plansFailed", plansFailed),
