@@ -7,10 +7,10 @@ import "time"
 // BackupSetID here, and its BackupSetId is the BackupSetName. See
 // https://www.alibabacloud.com/help/en/dms/developer-reference/api-dbs-2019-03-06-createincrementbackupsetdownload
 type Request struct {
-	BackupSetID         string // incremental backup task ID, such as t4yh0g0g0001
-	BackupSetName       string // incremental backup set ID; for MySQL a binlog name
-	BackupSetDataFormat string // one of DataFormats, or empty: not sent
-	ClientToken         string // idempotence token, 1 to 64 printable ASCII characters
+	BackupSetID         string `json:"BackupSetId"`                   // incremental backup task ID, such as t4yh0g0g0001
+	BackupSetName       string `json:"BackupSetName"`                 // incremental backup set ID; for MySQL a binlog name
+	BackupSetDataFormat string `json:"BackupSetDataFormat,omitempty"` // one of DataFormats, or empty: not sent
+	ClientToken         string `json:"ClientToken"`                   // idempotence token, 1 to 64 printable ASCII characters
 }
 
 // Event is one message of a payload.

@@ -96,7 +96,7 @@ func (b *batch) start(d *delivery, malformed error) {
 		b.tally.add(d, ending{outcome: outcomeIgnored, data: events.NewResultData(d.event)})
 		return
 	case malformed == nil && d.event.DryRun:
-		b.tally.dryRun(b.handler.dryRun(d.event.Request))
+		b.tally.dryRun(DryRun{Action: "CreateIncrementBackupSetDownload", Request: d.event.Request, Targets: b.handler.config.Targets})
 		return
 	}
 	keys := d.setKeys(malformed == nil)

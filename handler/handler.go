@@ -129,17 +129,6 @@ func (h *Handler) remember(d *delivery, e ending) {
 	}
 }
 
-func (h *Handler) dryRun(request events.Request) DryRun {
-	return DryRun{
-		Action:              "CreateIncrementBackupSetDownload",
-		BackupSetID:         request.BackupSetID,
-		BackupSetName:       request.BackupSetName,
-		BackupSetDataFormat: request.BackupSetDataFormat,
-		ClientToken:         request.ClientToken,
-		Targets:             h.config.Targets,
-	}
-}
-
 // logInvocation logs an invocation's outcome.
 func logInvocation(log *slog.Logger, err error, attributes []slog.Attr) {
 	level, text := slog.LevelInfo, "invocation done"

@@ -36,10 +36,7 @@ const maxEntries = 100
 
 // DryRun is the request that would be sent, and where to.
 type DryRun struct {
-	Action              string `json:"Action"`
-	BackupSetID         string `json:"BackupSetId"`
-	BackupSetName       string `json:"BackupSetName"`
-	BackupSetDataFormat string `json:"BackupSetDataFormat,omitempty"`
-	ClientToken         string `json:"ClientToken"`
+	Action string `json:"Action"`
+	events.Request
 	Targets
 }
