@@ -15,7 +15,7 @@ import (
 
 // pages are all that a reader is led to.
 var pages = []string{
-	"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/operations.md", "docs/alarms.md", "docs/design.md",
+	"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/operations.md", "docs/alarms.md", "docs/benchmark.md", "docs/design.md",
 }
 
 func readPage(t *testing.T, page string) string {
