@@ -439,31 +439,13 @@ func mnsError(kind cloud.Kind, code string, status int) error {
 
 var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))
 
-// batch returns an event stream payload with the given message bodies; the IDs of
-// the events are their numbers.
+// batch returns an event stream payload with the given message bodies.
 func batch(bodies ...string) []byte {
-	elements := make([]element, len(bodies))
-	for i, body := range bodies {
-		elements[i] = element{ID: fmt.Sprintf("event-%d", i), MessageID: fmt.Sprintf("event-%d", i), Body: body}
-	}
-	return stream(elements...)
-}
-
-// element is one event of an event stream.
-type element struct{ ID, MessageID, Time, Body string }
-
-func stream(elements ...element) []byte {
 	var all []map[string]any
-	for _, e := range elements {
-		data := map[string]any{"messageBody": e.Body}
-		if e.MessageID != "" {
-			data["messageId"] = e.MessageID
-		}
-		one := map[string]any{"specversion": "1.0", "id": e.ID, "source": "acs:mns", "type": "mns:Queue:SendMessage", "data": data}
-		if e.Time != "" {
-			one["time"] = e.Time
-		}
-		all = append(all, one)
+	for i, body := range bodies {
+		id := fmt.Sprintf("event-%d", i)
+		all = append(all, map[string]any{"specversion": "1.0", "id": id, "source": "acs:mns", "type": "mns:Queue:SendMessage",
+			"data": map[string]any{"messageId": id, "messageBody": body}})
 	}
 	payload, err := json.Marshal(all)
 	if err != nil {
