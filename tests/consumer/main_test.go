@@ -55,7 +55,7 @@ type cloud struct {
 	dir       string
 	mu        sync.Mutex
 	file      func(http.ResponseWriter, *http.Request, http.Handler) // serves files, if set; guarded by mu
-	answer    func(body []byte) []byte                               // changes the answers of DBS, if set
+	answer    func(body []byte) []byte                               // changes the answers of DBS, if set; guarded by mu
 	policy    *standin.Policy
 	output    output // of every process
 }
@@ -103,19 +103,26 @@ func start(t *testing.T) *cloud {
 
 func (c *cloud) serveDBS(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
-	file := c.file
+	file, answer := c.file, c.answer
 	c.mu.Unlock()
 	if file != nil && dbs.IsFile(r) {
 		file(w, r, c.dbsFaults)
 		return
 	}
-	if c.answer == nil || dbs.IsFile(r) {
+	if answer == nil || dbs.IsFile(r) {
 		c.dbsFaults.ServeHTTP(w, r)
 		return
 	}
 	recorder := httptest.NewRecorder()
 	c.dbsFaults.ServeHTTP(recorder, r)
-	_, _ = w.Write(c.answer(recorder.Body.Bytes()))
+	_, _ = w.Write(answer(recorder.Body.Bytes()))
+}
+
+// changeAnswers has the answers of DBS pass through a function.
+func (c *cloud) changeAnswers(change func(body []byte) []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer = change
 }
 
 // serveFiles lets a function serve files; nil ends it.
@@ -242,11 +249,11 @@ func TestConsumer_KeepsTheMessageOfWhatItCannotFetch(t *testing.T) {
 		"a task that DBS does not list": {func(t *testing.T, c *cloud) { c.publish(t, "1", "TaskFinished", "x", "none") }, "the task is not listed"},
 		"a task that DBS was not asked for": {func(t *testing.T, c *cloud) {
 			id, _ := c.finish(t, "x")
-			c.answer = func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(`"`+id+`"`), []byte(`"other"`)) }
+			c.changeAnswers(func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(`"`+id+`"`), []byte(`"other"`)) })
 		}, "the task is not listed"},
 		"a task that is not finished": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
-			c.answer = func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(`"finish"`), []byte(`"stop"`)) }
+			c.changeAnswers(func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(`"finish"`), []byte(`"stop"`)) })
 		}, "the task is stop"},
 		"no permission": {func(t *testing.T, c *cloud) {
 			c.finish(t, "x")
@@ -526,9 +533,9 @@ func TestFileName_TellsPartsApart(t *testing.T) {
 func TestConsumer_FetchesByTheIntranetIfAsked(t *testing.T) {
 	c := start(t)
 	id, file := c.finish(t, "x")
-	c.answer = func(body []byte) []byte {
+	c.changeAnswers(func(body []byte) []byte {
 		return regexp.MustCompile(`("BackupSetDownloadInternetUrl":"\\"//)`).ReplaceAll(body, []byte("${1}internet.invalid"))
-	}
+	})
 	c.runUntil(t, c.isDone, "-intranet")
 	assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
 }
@@ -542,9 +549,9 @@ func TestConsumer_TakesEachFormOfALink(t *testing.T) {
 			t.Parallel()
 			c := start(t)
 			id, file := c.finish(t, "x")
-			c.answer = func(body []byte) []byte {
+			c.changeAnswers(func(body []byte) []byte {
 				return regexp.MustCompile(`\\"(//[^\\]*)\\"`).ReplaceAll(body, []byte(form))
-			}
+			})
 			c.runUntil(t, c.isDone)
 			assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, c.files(t))
 		})
