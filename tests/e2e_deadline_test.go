@@ -64,6 +64,9 @@ func TestFunction_AnswersForTenThousandEventsBeforeTheDeadline(t *testing.T) {
 			cloud.Timeout = c.timeout
 			file := executable
 			if c.quota {
+				if harness.RaceEnabled() {
+					t.Skip("the race detector needs more memory than an instance has")
+				}
 				group, err := harness.NewGroup("deadline")
 				if err != nil {
 					t.Skip(err)
