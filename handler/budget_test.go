@@ -54,6 +54,23 @@ func TestHandler_AnswersBeforeTheDeadline(t *testing.T) {
 	}
 }
 
+func TestHandler_ReadsNoFurtherOnceItsTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 1 })
+		ctx, cancel := context.WithCancel(t.Context())
+		d.dbs.before = func(context.Context, events.Request) error {
+			synctest.Wait() // the second event waits for a worker
+			cancel()
+			return context.Canceled
+		}
+		summary, err := d.Handle(ctx, "", batch(items(20)...))
+		var redelivery *handler.RedeliveryError
+		require.ErrorAs(t, err, &redelivery)
+		assert.Equal(t, 2, summary.Events)
+		assert.Contains(t, err.Error(), "2 of 2 events are open, and there was no time to read the others")
+	})
+}
+
 func TestHandler_PublishesWhatIsFinishedBeforeItFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deploy(nil)
