@@ -73,7 +73,7 @@ func elements(array []byte) iter.Seq[raw] {
 	}
 }
 
-// names returns the sorted names of an object's members, and none of what is no object.
+// names returns the sorted names of an object's members; none if the value is no object.
 func names(object []byte) []string {
 	var members map[string]raw
 	_ = unmarshal(object, &members)

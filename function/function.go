@@ -99,12 +99,12 @@ func Run(environ []string, stdout io.Writer) error {
 	return errors.New("the Function Compute runtime returned")
 }
 
-// fitInstance makes the Go runtime keep within an instance of the given size. A tenth of
-// the memory is left for what the runtime does not count. Below that the heap may grow to
-// three times what is live: usual batches are small, and half of the garbage collections
-// saves a seventh of their CPU time. An instance has one CPU or less up to a gigabyte:
-// then a second running thread only takes time from the quota, for idle garbage collection
-// workers and for handing goroutines over. Without a size, nothing changes. See cpu and memorySize in
+// fitInstance makes the Go runtime keep within an instance of the given size; 0 changes
+// nothing. A tenth of the memory is left for what the runtime does not count. Below that
+// the heap may grow to three times what is live: usual batches are small, and need half as
+// many garbage collections then. An instance of up to a gigabyte has at most one CPU: a
+// second running thread would only take time from the quota, for idle garbage collection
+// workers and for handing goroutines over. See cpu and memorySize in
 // https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-createfunctioninput
 func fitInstance(megabytes int) {
 	if megabytes <= 0 {

@@ -301,9 +301,9 @@ func (b *batch) fail(d *delivery, e ending) {
 const maxEncodable = outbox.MaxBytes / 4 * 3
 
 // publish sends the result of an event, and the first follow-up of its task after it.
-// The event ends once both are published. A result that came back as an event has no
-// result of its own, since source and result queue are the same and it would come back
-// forever. Neither has an unreadable follow-up, since its event has one.
+// The event ends once both are published. A result that came back as an event gets no
+// result of its own: source and result queue are the same, and it would come back
+// forever. An unreadable follow-up gets none either, since its event has one.
 func (b *batch) publish(d *delivery, e ending) {
 	h := b.handler
 	end := func() {

@@ -44,7 +44,7 @@ func TestDocs_TheFlagsInPassingExist(t *testing.T) {
 	assert.Positive(t, found)
 }
 
-// Every command of the pages is run by .ci/run, but for those that need the cloud.
+// Every command of the pages is run by .ci/run, except those that need the cloud.
 func TestDocs_EveryCommandIsRun(t *testing.T) {
 	script := readPage(t, ".ci/run")
 	// What needs an account, or is the script itself.

@@ -190,7 +190,7 @@ func TestDiscover_DecidesTheStateOfEachSet(t *testing.T) {
 	}
 }
 
-// counts returns the counts of a report that are not 0, but for listed, and checks
+// counts returns the counts of a report that are not 0, except listed, and checks
 // that they add up to it.
 func counts(t testing.TB, report discovery.PlanReport) map[string]int {
 	t.Helper()
@@ -314,7 +314,7 @@ func TestDiscover_AYoungTaskInInitHasNotFailed(t *testing.T) {
 	}
 }
 
-// A page that shifts shows a task twice, which has failed once for all that.
+// A task that shifts to the next page is listed twice, but has failed only once.
 func TestDiscover_CountsAFailedDownloadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deploy(nil)

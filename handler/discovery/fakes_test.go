@@ -401,7 +401,7 @@ func finished(n int, ago time.Duration) discovery.BackupSet {
 	})
 }
 
-// backupSet returns a set that was completed an hour ago, but for change.
+// backupSet returns a set that was completed an hour ago, with the given change.
 func backupSet(change func(*discovery.BackupSet)) discovery.BackupSet {
 	now := time.Now()
 	set := discovery.BackupSet{BackupSetJobID: jobID, BackupSetID: "mysql-bin.000001", BackupStatus: "COMPLETED",

@@ -43,7 +43,7 @@ Flags:
 
 Steps:
 %s
-Exit status: 0, also if a figure misses its goal or an invocation is killed or late: the tables
+Exit status: 0, even if a figure misses its goal or an invocation is killed or late: the tables
 say so. 1 if something could not be measured; 2 for a wrong flag.
 `
 
