@@ -263,6 +263,7 @@ func TestDiscovery_Chaos(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, report.Violations)
 	assert.Equal(t, report.Events, report.Created+report.Failed+report.Left)
+	assert.Positive(t, report.Kills)
 	assert.Positive(t, report.Faults)
 	assert.Positive(t, report.Announced)
 }

@@ -79,7 +79,7 @@ func (r *scenarioRun) list(random *rand.Rand) {
 // discover lets a timer and the trigger run while sets appear and are finished. Then
 // the faults and the kills end, and the timer goes on until there is nothing left to
 // announce.
-func (r *scenarioRun) discover(ctx context.Context, endKills func()) error {
+func (r *scenarioRun) discover(ctx context.Context) error {
 	refusals := 0
 	for _, e := range r.expected {
 		if e.failed {
@@ -89,7 +89,7 @@ func (r *scenarioRun) discover(ctx context.Context, endKills func()) error {
 	delivering, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- r.deliverAll(delivering) }()
-	err := r.discoverAll(ctx, endKills, refusals)
+	err := r.discoverAll(ctx, refusals)
 	stop()
 	return errors.Join(err, <-done)
 }
@@ -108,7 +108,7 @@ func (r *scenarioRun) deliverAll(ctx context.Context) error {
 	return t.Run(ctx)
 }
 
-func (r *scenarioRun) discoverAll(ctx context.Context, endKills func(), refusals int) error {
+func (r *scenarioRun) discoverAll(ctx context.Context, refusals int) error {
 	const rounds = 12
 	for round := range rounds {
 		share := len(r.later) / (rounds - round)
@@ -120,8 +120,7 @@ func (r *scenarioRun) discoverAll(ctx context.Context, endKills func(), refusals
 			return err
 		}
 	}
-	endKills()
-	r.faults(false)
+	r.behave()
 	for range 100 {
 		if err := r.untilEmpty(ctx); err != nil {
 			return err

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"increment-backup-download/tests/standin"
@@ -21,14 +20,14 @@ import (
 )
 
 // Scenario is a run of generated events from the source queue through the
-// function. One seed gives the same events, faults and moments of the kills; how
-// they meet is up to the machine's scheduling.
+// function. One seed gives the same events, the same sequence of faults, and kills at
+// the same requests; which event each one meets is up to the machine's scheduling.
 type Scenario struct {
 	Events    int // messages in the source queue; with Discovery, backup sets
 	Seed      uint64
 	FaultRate float64 // share of the calls to DBS and MNS that go wrong
 	Mixed     bool    // a tenth each of repeated, malformed and refused events
-	Kills     bool    // SIGKILL at random moments
+	Kills     bool    // SIGKILL at random requests, at least once
 	BatchSize int     // 0 means 100
 	// Discovery puts no events into the source queue: DBS lists backup sets that
 	// appear, fill and expire, and a timer discovers them. The instance needs the
@@ -130,24 +129,29 @@ func (s Scenario) Run(ctx context.Context, c *Cloud, instance *Instance) (Report
 	if s.Mixed {
 		run.duplicate = func() bool { return random.IntN(20) == 0 }
 	}
-	run.faults(true)
-	defer run.faults(false)
+	kills := &killer{
+		instance: instance,
+		random:   rand.New(rand.NewPCG(s.Seed, 4)), //nolint:gosec // G404: replayable on purpose
+		// A batch must fit between two kills now and then, and it makes the more
+		// requests the more of them fail.
+		mean: 200 / math.Pow(1-s.FaultRate, 5),
+	}
+	// No run makes fewer requests than half its events, so the first kill always comes.
+	kills.left = kills.random.IntN(max(s.Events/2, 1))
+	run.misbehave(kills)
+	defer run.behave()
 
 	background, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
-	var kills atomic.Int64
-	if s.Kills {
-		helpers.Go(func() { run.kill(background, instance, &kills) })
-	}
 	if s.Progress != nil {
 		helpers.Go(func() { run.reportProgress(background) })
 	}
 	started := time.Now()
-	err := process(ctx, func() { stop(); helpers.Wait() })
+	err := process(ctx)
 	stop()
 	helpers.Wait()
 	run.report.Took = time.Since(started)
-	run.report.Kills = int(kills.Load())
+	run.report.Kills = kills.count()
 	run.report.Faults = c.DBSFaults.Met() + c.MNSFaults.Met()
 	if err != nil {
 		return run.report, err
@@ -176,38 +180,65 @@ func (r *scenarioRun) says(format string, args ...any) {
 	r.state = fmt.Sprintf(format, args...)
 }
 
-// faults switches the scenario's faults on or off; a test's own stay as they are.
-func (r *scenarioRun) faults(on bool) {
-	switch {
-	case r.FaultRate == 0:
-	case on:
-		faults := weighted(false)
-		if r.Discovery {
-			faults = append(faults, slices.Repeat([]standin.Fault{{Kind: standin.Short}}, 12)...)
+// misbehave begins the scenario's faults and kills; without them a test's own plans
+// stay as they are.
+func (r *scenarioRun) misbehave(kills *killer) {
+	if r.FaultRate == 0 && !r.Kills {
+		return
+	}
+	faults := weighted(false)
+	if r.Discovery {
+		faults = append(faults, slices.Repeat([]standin.Fault{{Kind: standin.Short}}, 12)...)
+	}
+	ofDBS := standin.Randomly(r.FaultRate, r.Seed+2, faults)
+	ofMNS := standin.Randomly(r.FaultRate, r.Seed+3, weighted(true))
+	if r.Kills {
+		ofDBS, ofMNS = kills.before(ofDBS), kills.before(ofMNS)
+	}
+	r.cloud.DBSFaults.SetPlan(ofDBS)
+	r.cloud.MNSFaults.SetPlan(ofMNS)
+}
+
+// behave ends the scenario's faults and kills.
+func (r *scenarioRun) behave() {
+	if r.FaultRate == 0 && !r.Kills {
+		return
+	}
+	r.cloud.DBSFaults.SetPlan(nil)
+	r.cloud.MNSFaults.SetPlan(nil)
+}
+
+// killer kills a process at random requests.
+type killer struct {
+	instance *Instance
+	mean     float64 // requests between two kills
+
+	mu     sync.Mutex
+	random *rand.Rand // guarded by mu
+	left   int        // requests that are let through before the next kill; guarded by mu
+	made   int        // guarded by mu
+}
+
+// before returns a plan that counts a request, kills the process if its turn has come,
+// and then does what plan says.
+func (k *killer) before(plan standin.Plan) standin.Plan {
+	return func(r *http.Request) *standin.Fault {
+		k.mu.Lock()
+		k.left--
+		if k.left < 0 {
+			k.instance.Kill()
+			k.made++
+			k.left = 50 + int(k.random.ExpFloat64()*k.mean)
 		}
-		r.cloud.DBSFaults.SetPlan(standin.Randomly(r.FaultRate, r.Seed+2, faults))
-		r.cloud.MNSFaults.SetPlan(standin.Randomly(r.FaultRate, r.Seed+3, weighted(true)))
-	default:
-		r.cloud.DBSFaults.SetPlan(nil)
-		r.cloud.MNSFaults.SetPlan(nil)
+		k.mu.Unlock()
+		return plan(r)
 	}
 }
 
-// kill kills the process at random moments.
-func (r *scenarioRun) kill(ctx context.Context, instance *Instance, kills *atomic.Int64) {
-	moments := rand.New(rand.NewPCG(r.Seed, 4)) //nolint:gosec // G404: replayable on purpose
-	// Now and then a batch must fit between two kills, and it takes longer the more
-	// calls fail: so the times between kills are random, and grow with the fault rate.
-	mean := 750 * float64(time.Millisecond) / math.Pow(1-r.FaultRate, 5)
-	for {
-		select {
-		case <-time.After(100*time.Millisecond + time.Duration(moments.ExpFloat64()*mean)):
-			instance.Kill()
-			kills.Add(1)
-		case <-ctx.Done():
-			return
-		}
-	}
+func (k *killer) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.made
 }
 
 // reportProgress calls Progress until ctx ends.
@@ -261,7 +292,7 @@ func kindOf(err error) string {
 }
 
 // drain delivers until the source queue is empty.
-func (r *scenarioRun) drain(ctx context.Context, _ func()) (err error) {
+func (r *scenarioRun) drain(ctx context.Context) (err error) {
 	r.report.Deliveries, r.report.FailedDeliveries, err = r.trigger().Drain(ctx)
 	return err
 }
