@@ -30,8 +30,8 @@ type settings struct {
 	misspelt                 []string   // warnings of variables that resemble a setting
 }
 
-// readSettings reads and checks all settings, from variables as NAME=value of which the
-// last of a name counts. Its error names everything that is wrong, a line each.
+// readSettings reads and checks all settings, from variables given as NAME=value; of a
+// repeated name the last counts. Its error lists every mistake, one a line.
 func readSettings(environ []string) (settings, error) {
 	environment := make(map[string]string, len(environ))
 	for _, variable := range environ {
@@ -174,7 +174,7 @@ func (r *settingsReader) backupPlanIDs(name string) []string {
 			r.wrong("%s is %.300q: an entry is empty", name, value)
 			return nil
 		case strings.EqualFold(id, events.AllPlans):
-			r.wrong("%s is %.300q: give all alone, or IDs without it", name, value)
+			r.wrong("%s is %.300q: give either all or IDs", name, value)
 			return nil
 		case !events.IsBackupPlanID(id):
 			r.wrong("%s has %.300q: an ID has at most 128 letters, digits, hyphens and underscores", name, id)
@@ -216,7 +216,7 @@ func (r *settingsReader) endpoint(name, host string, variables ...string) *url.U
 	ofMNS := name == "MNS_ENDPOINT" // it can be under a path, and without TLS
 	switch {
 	case err != nil || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http":
-		r.wrong("%s must be a URL such as https://example.aliyuncs.com", name) // not said: it may have a password
+		r.wrong("%s must be a URL such as https://example.aliyuncs.com", name) // the value may hold a password
 	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.ForceQuery || endpoint.Fragment != "":
 		r.wrong("%s must be a URL without user, query and fragment", name)
 	case endpoint.Scheme == "http" && !isLoopback(endpoint.Hostname()) && (!ofMNS || !isPrivateMNS(endpoint.Hostname())):

@@ -1,18 +1,18 @@
-// Command settings checks the settings of the function in s.yaml before it is deployed.
-// It names every mistake, and warns of a name that looks like a misspelt setting:
-//
-//	go run ./tests/settings
+// Command settings checks the environment variables of the function in s.yaml, and its
+// name, before it is deployed.
 package main
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -21,9 +21,19 @@ import (
 	"increment-backup-download/tests/harness"
 )
 
+const usage = `Check the settings of the function in s.yaml before it is deployed:
+
+  go run ./tests/settings
+
+It takes no argument. It lists every mistake in the environment variables and in the name
+of the function, and warns of a name that looks like a misspelt setting.
+`
+
 func main() {
-	if len(os.Args) > 1 {
-		fmt.Fprintln(os.Stderr, "settings takes no argument: it checks the settings in s.yaml")
+	flag.Usage = func() { _, _ = io.WriteString(flag.CommandLine.Output(), usage) }
+	flag.Parse()
+	if flag.NArg() > 0 {
+		flag.Usage()
 		os.Exit(2)
 	}
 	deployment, err := harness.ReadDeployment()
@@ -44,6 +54,7 @@ func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer
 			Function struct {
 				Props struct {
 					Region               string
+					FunctionName         string               `yaml:"functionName"`
 					EnvironmentVariables map[string]yaml.Node `yaml:"environmentVariables"`
 				}
 			}
@@ -54,13 +65,23 @@ func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer
 	}
 	props := given.Resources.Function.Props
 	environ := []string{"FC_REGION=" + props.Region}
-	var unquoted strings.Builder
+	var mistakes strings.Builder
+	if !regexp.MustCompile(`^[a-z][a-z0-9-]{0,45}$`).MatchString(props.FunctionName) {
+		_, _ = fmt.Fprintf(&mistakes, "functionName is %q: give 1 to 46 lower-case letters, digits and hyphens, starting with a letter\n",
+			props.FunctionName)
+	}
 	for _, name := range slices.Sorted(maps.Keys(props.EnvironmentVariables)) {
 		value := props.EnvironmentVariables[name]
-		if value.Tag != "!!str" {
-			_, _ = fmt.Fprintf(&unquoted, "%s is %s without quotes: write '%s'\n", name, value.Value, value.Value)
+		switch {
+		case value.Tag == "!!null":
+			_, _ = fmt.Fprintf(&mistakes, "%s has no value: write '' if it is to be empty\n", name)
+		case value.Tag != "!!str":
+			_, _ = fmt.Fprintf(&mistakes, "%s is %s without quotes: write '%s'\n", name, value.Value, value.Value)
+		case strings.Contains(value.Value, "${vars."):
+			_, _ = fmt.Fprintf(&mistakes, "%s is %s, which vars does not have\n", name, value.Value)
+			continue
 		}
-		environ = append(environ, name+"="+value.Value)
+		environ = append(environ, name+"="+strings.ReplaceAll(value.Value, "${config('AccountID')}", "1234567890123456"))
 	}
 
 	folder, err := os.MkdirTemp("", "settings")
@@ -79,11 +100,11 @@ func check(ctx context.Context, deployment *harness.Deployment, stdout io.Writer
 	if !errors.As(err, new(*exec.ExitError)) && err != nil {
 		return err
 	}
-	valid := err == nil && unquoted.Len() == 0
+	valid := err == nil && mistakes.Len() == 0
 	if !valid {
 		output = bytes.TrimSuffix(output, []byte("Every setting is valid.\n"))
 	}
-	if _, err := fmt.Fprintf(stdout, "%s%s", output, unquoted.String()); err != nil || valid {
+	if _, err := fmt.Fprintf(stdout, "%s%s", output, mistakes.String()); err != nil || valid {
 		return err
 	}
 	return errors.New("s.yaml has invalid settings")
