@@ -116,10 +116,13 @@ func (r *reader) missing(content raw, hasOther, hasID bool) error {
 	what += ". A backup set needs BackupSetJobId and BackupSetId, as DescribeIncrementBackupList lists it, " +
 		"or BackupSetId and BackupSetName, as CreateIncrementBackupSetDownload takes it"
 	if !r.enveloped {
-		what += `. The commands are {"Check":{}}, which tries the deployment, and {"Discover":{}}, which announces finished sets`
+		what += commands
 	}
 	return &Error{CodeMissingBackupSet, what}
 }
+
+// commands says what else a person can type.
+const commands = `. The commands are {"Check":{}}, which tries the deployment, and {"Discover":{}}, which announces finished sets`
 
 // wrongCase says which of the known names is found in the wrong case only.
 func wrongCase(found []string, known ...string) string {

@@ -44,12 +44,12 @@ const maxBody = 6 * 64 << 10
 func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if len(payload) == 0 {
-			yield(Event{ByHand: true}, malformed("the payload is empty"))
+			yield(Event{ByHand: true}, malformed("the payload is empty%s", commands))
 			return
 		}
 		content, err := jsonText(payload)
 		if err != nil {
-			yield(Event{ByHand: true}, malformed("the payload (%d bytes) is %s", len(payload), err))
+			yield(Event{ByHand: true}, malformed("the payload (%d bytes) is %s%s", len(payload), err, commands))
 			return
 		}
 		if raw(content).isObject() {

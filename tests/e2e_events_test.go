@@ -56,7 +56,9 @@ func TestFunction_TypedByHand(t *testing.T) {
 		"\x00\xff":        "neither a JSON object or array nor base64 of one",
 	} {
 		_, err := invoke(t, cloud, payload)
-		assert.Contains(t, failure(t, err, "EventError"), says)
+		message := failure(t, err, "EventError")
+		assert.Contains(t, message, says)
+		assert.Contains(t, message, `. The commands are {"Check":{}}, which`)
 	}
 	assert.Empty(t, cloud.MNS.Messages(harness.ResultQueue))
 	assert.Empty(t, cloud.MNS.Messages(harness.DeadLetterQueue))
