@@ -127,13 +127,14 @@ const (
 	walkVoid                // a row may have been missed
 )
 
-// maxWalk is how many pages are read one after the other before all are read at once.
-const maxWalk = 20
+// minWalk is how many pages are read one after the other before their pace is judged.
+const minWalk = 20
 
 // walk reads page after page from the newest row towards the past, until the rows are
 // older than needed. Rows that are made meanwhile, or deleted at the far end, shift
 // pages so that rows repeat and none is missed, as long as each page is read after the
-// newer one. A list of too many rows to read all is walked to the end.
+// newer one. If the walk would need more than half of the pages, they are all read at
+// once, unless they have too many rows.
 func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 	last, tail := l.end-1, l.samples[1]
 	if last > 1 {
@@ -145,16 +146,16 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 			l.takeRow(row)
 		}
 	}
-	// From PageNum 1, if that is the first page: in it are the rows made since PageNum 0.
+	// Start at PageNum 1 if that is the first page: it has the rows made since PageNum 0.
 	pageNum, sampled := l.base, l.samples[l.base:]
 	step := l.order(append(slices.Clone(sampled), tail))
 	if step < 0 {
 		pageNum, sampled = last, []Page[T]{tail}
 	}
-	elements, before := 0, int64(math.MaxInt64)
+	elements, newest, before := 0, int64(0), int64(math.MaxInt64)
 	for ; step > 0 && pageNum < l.end || step < 0 && pageNum >= l.base; pageNum += step {
-		if len(l.read) >= maxWalk {
-			if l.elements <= maxRows {
+		if n := int64(len(l.read)); n >= minWalk {
+			if l.elements <= maxRows && 2*n*(newest-l.since) > int64(l.end)*(newest-before) {
 				return walkOpen, nil
 			}
 			if err := l.reserve(ctx, l.rows); err != nil {
@@ -184,7 +185,7 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 			if made == 0 || isNew && made > before {
 				return walkOpen, nil
 			}
-			before, far = min(before, made), far || made < l.since
+			newest, before, far = max(newest, made), min(before, made), far || made < l.since
 		}
 		if l.take(pageNum, got); far {
 			return walkDone, nil

@@ -541,3 +541,56 @@ func TestDiscover_ReadsLargeListsOneAtATime(t *testing.T) {
 		})
 	}
 }
+
+// What a run reads grows with the lookback, and not with the history of a busy plan.
+func TestDiscover_CostsNoMoreThanTheGuideSays(t *testing.T) {
+	for _, perDay := range []int{24, 72, 120} {
+		for _, oldestFirst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d sets a day, oldest first %t", perDay, oldestFirst), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := deploy(nil)
+					d.dbs.oldestFirst = oldestFirst
+					plan := d.plan(planA)
+					step := 24 * time.Hour / time.Duration(perDay)
+					for i := range perDay * 730 {
+						set := finished(i, time.Hour+time.Duration(i)*step)
+						set.StartTime = set.EndTime.Add(-step)
+						if time.Since(set.StartTime) < 33*24*time.Hour {
+							plan.sets = append(plan.sets, set)
+						}
+						task := taskOf(set, fmt.Sprintf("task-%d", i), "finish")
+						task.CreateTime = set.EndTime.Add(time.Minute)
+						plan.tasks = append(plan.tasks, task)
+					}
+					answer, err := d.run(t, events.Discover{})
+					require.NoError(t, err)
+					assert.Equal(t, len(plan.sets), answer.Plans[0].WithTask)
+					pages := (len(plan.sets) + 99) / 100 // of sets, and of the tasks that they have
+					assert.LessOrEqual(t, len(d.dbs.callsOf(listSets, planA))+len(d.dbs.callsOf(listTasks, planA)), 2*pages+6)
+				})
+			})
+		}
+	}
+}
+
+// Once more than half of the pages are needed, they are read at once.
+func TestDiscover_ReadsAtOnceWhatItNeedsMostOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		for i := range 5_000 { // three weeks, of which the sets need two
+			set := finished(i, time.Hour+time.Duration(i)*6*time.Minute)
+			set.StartTime = set.EndTime.Add(-6 * time.Minute)
+			if time.Since(set.EndTime) < 14*24*time.Hour {
+				plan.sets = append(plan.sets, set)
+			}
+			task := taskOf(set, fmt.Sprintf("task-%d", i), "finish")
+			task.CreateTime = set.EndTime.Add(time.Minute)
+			plan.tasks = append(plan.tasks, task)
+		}
+		answer, err := d.run(t, events.Discover{LookbackHours: 14 * 24})
+		require.NoError(t, err)
+		assert.Equal(t, len(plan.sets), answer.Plans[0].WithTask)
+		assert.Equal(t, 50+1, len(d.dbs.callsOf(listTasks, planA)), "all pages, and the last one for the order before") //nolint:testifylint // the calls are too many to print
+	})
+}
