@@ -453,6 +453,11 @@ func TestDiscover_AnnouncesNothingFromHalfAList(t *testing.T) {
 				page.tasks = page.tasks[:90]
 			}
 		}, contains: []string{"240 of 250"}, level: "WARN"},
+		"rows of a list that is said to be empty": {operation: listTasks, cut: func(call listCall, page *fakePage) {
+			if call.plan == planA && call.operation == listTasks {
+				page.totals = discovery.Totals{}
+			}
+		}, contains: []string{"UnexpectedAnswer"}, level: "WARN"},
 		"a list of more pages than rows": {operation: listTasks, cut: func(call listCall, page *fakePage) {
 			if call.plan == planA && call.operation == listTasks {
 				page.totals.Pages = 1 << 30

@@ -84,7 +84,7 @@ func (l *listing[T]) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if first.Elements < 0 || first.Pages < 0 || first.Pages > max(first.Elements, 1) {
+	if first.Elements < 0 || first.Elements == 0 && len(first.Rows) > 0 || first.Pages < 0 || first.Pages > max(first.Elements, 1) {
 		return &cloud.Error{Service: "DBS", Code: "UnexpectedAnswer",
 			Message: fmt.Sprintf("a list of %d elements in %d pages", first.Elements, first.Pages)}
 	}
@@ -175,7 +175,7 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 		case len(got.Rows) != min(got.Elements-(pageNum-l.base)*ListPageSize, ListPageSize):
 			return walkOpen, nil
 		}
-		elements, l.end = got.Elements, got.Pages+l.base
+		elements, l.end = got.Elements, min(got.Pages, maxRows)+l.base
 		far := false
 		for i, row := range got.Rows {
 			if step < 0 {
@@ -218,8 +218,8 @@ func (l *listing[T]) order(sampled []Page[T]) int {
 	return 1
 }
 
-// rest reads all pages that were not read, several at once. The other pages of a list
-// that lacks one are of no use: the first failure ends all.
+// rest reads all pages that were not read, several at once. Without one page the others
+// are of no use, so the first failure ends the reading.
 func (l *listing[T]) rest(ctx context.Context) error {
 	if err := l.reserve(ctx, l.elements); err != nil {
 		return err

@@ -594,3 +594,24 @@ func TestDiscover_ReadsAtOnceWhatItNeedsMostOf(t *testing.T) {
 		assert.Equal(t, 50+1, len(d.dbs.callsOf(listTasks, planA)), "all pages, and the last one for the order before") //nolint:testifylint // the calls are too many to print
 	})
 }
+
+// A page that claims more pages than any list has does not hold the run up.
+func TestDiscover_EndsIfAListClaimsEndlessPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets, plan.tasks = sequence(250, 250)
+		d.dbs.cut = func(call listCall, page *fakePage) {
+			if call.operation == listTasks && call.pageNum > 0 {
+				page.totals.Pages = 1 << 40
+			}
+		}
+		d.dbs.before = func(ctx context.Context, _ listCall) error {
+			time.Sleep(time.Second)
+			return ctx.Err()
+		}
+		_, err := d.run(t, events.Discover{})
+		require.Error(t, err)
+		assert.Empty(t, d.source.sent)
+	})
+}
