@@ -78,7 +78,7 @@ func (p *planRun) warnOfFailure(set *listedSet) {
 	if p.run.warned.Add(1) <= maxWarned {
 		p.log(slog.LevelWarn, "the download of a backup set failed",
 			slog.String("backupSetId", set.key.jobID), slog.String("backupSetName", set.key.setID),
-			slog.String("taskId", set.tasks.id), slog.String("taskStatus", events.Truncate(set.tasks.status, maxShown)),
+			slog.String("taskId", set.tasks.id), slog.String("taskStatus", set.tasks.status),
 			slog.Int("failedTasks", set.tasks.failed))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"increment-backup-download/events"
 	"increment-backup-download/handler/cloud"
 )
 
@@ -19,7 +20,7 @@ type setTasks struct {
 	finished   bool  // a task has
 }
 
-// initLimit is the age from which a task in init never began; before, it may be about to.
+// initLimit is the age from which a task in init counts as failed; a younger one may still start.
 const initLimit = 10 * time.Minute
 
 func (s *setTasks) add(id, status string, created int64, now time.Time) {
@@ -71,7 +72,7 @@ const typeIncremental = "cbs_backup_sub_cont"
 // idOf tells the rows of the list apart.
 func idOf(task DownloadTask) string {
 	if task.ID != "" {
-		return task.ID
+		return events.Truncate(task.ID, events.MaxAnswerID)
 	}
 	return task.BackupSetID + "/" + task.BackupSetCode + "/" + task.CreateTime.String()
 }
@@ -105,7 +106,7 @@ func (l *taskList) add(task DownloadTask) bool {
 	}
 	if listed && at != notSelected {
 		if set := &l.sets.sets[at]; created == 0 || created >= set.start {
-			set.tasks.add(id, l.sets.shared(task.Status), created, l.sets.now)
+			set.tasks.add(id, l.sets.shared(events.Truncate(task.Status, maxShown)), created, l.sets.now)
 		}
 	}
 	return true

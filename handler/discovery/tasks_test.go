@@ -615,3 +615,17 @@ func TestDiscover_EndsIfAListClaimsEndlessPages(t *testing.T) {
 		assert.Empty(t, d.source.sent)
 	})
 }
+
+// Texts of DBS are bounded in the answer.
+func TestDiscover_BoundsWhatItQuotes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		set := finished(1, time.Hour)
+		d.plan(planA).sets = []discovery.BackupSet{set}
+		d.plan(planA).tasks = []discovery.DownloadTask{taskOf(set, strings.Repeat("i", 10_000), strings.Repeat("s", 10_000))}
+		answer, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(answer.Plans[0].Sets[0].BackupSetDownloadTaskID), 128)
+		assert.LessOrEqual(t, len(answer.Plans[0].Sets[0].BackupSetDownloadStatus), 128)
+	})
+}

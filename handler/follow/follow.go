@@ -151,7 +151,7 @@ const (
 // end publishes what a follow-up comes to: the end of its task only if DBS was asked.
 func (f *Follower) end(a asking, task TaskState, failure error, asked bool) {
 	e := Ending{Outcome: Pending, Data: a.followUp.Result.Data, Age: time.Since(a.followUp.Created)}
-	e.Data.BackupSetDownloadStatus = task.Status
+	e.Data.BackupSetDownloadStatus = events.Truncate(task.Status, events.MaxAnswerID)
 	kind := ""
 	switch status := strings.ToLower(strings.TrimSpace(task.Status)); {
 	case status == "finish":
