@@ -37,8 +37,8 @@ type Discoverer struct {
 	log    *slog.Logger
 }
 
-// New returns a discoverer that reads lists and announces to source, which is nil (of
-// no type) if there is none.
+// New returns a discoverer that reads lists and announces to source, which is an
+// untyped nil if there is none.
 func New(config Config, lists Lister, source Queue, limits *attempt.Limits, log *slog.Logger) *Discoverer {
 	config.LookbackHours = cmp.Or(config.LookbackHours, DefaultLookbackHours)
 	return &Discoverer{config: config, lists: lists, source: source, limits: limits, log: log}
@@ -88,7 +88,7 @@ func (d *Discoverer) Run(ctx context.Context, requestID string, command events.D
 }
 
 // newRun returns a run that starts now. It looks back as far as the command or else the
-// settings say, and for sets that are asked for by name as far as there may be any.
+// settings say; for sets that are asked for by name, as far as possible.
 func (d *Discoverer) newRun(budget attempt.Budget, command events.Discover, log *attempt.Log) *run {
 	hours := cmp.Or(command.LookbackHours, d.config.LookbackHours)
 	if command.LookbackHours == 0 && len(command.BackupSetIDs) > 0 {
@@ -138,13 +138,15 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 	reports, failures := make([]PlanReport, len(plans)), make([]Failure, len(plans))
 	again := make([]bool, len(plans))
 	waiting := make(chan int, 2*len(plans))
+	var untaken atomic.Int64 // plans: what waiting holds, exact also while several are taken
+	untaken.Store(int64(len(plans)))
 	for _, i := range rand.Perm(len(plans)) { //nolint:gosec // G404: an order needs no secret
 		waiting <- i
 	}
 	atOnce := max(1, min(plansAtOnce, len(plans), r.concurrency))
 	look := func(i int) {
+		left := int(untaken.Add(-1)) + 1
 		r.dbs.Gate.Pause(r.budget.Calls)
-		left := len(waiting) + 1
 		share := r.budget.Calls
 		if deadline, ok := share.Deadline(); ok && left > atOnce {
 			part := time.Until(deadline) * time.Duration(atOnce) / time.Duration(left)
@@ -156,6 +158,7 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 		failure := p.read(share, max(1, r.concurrency/atOnce))
 		if failure.Err != nil && left > atOnce && !again[i] && cloud.KindOf(failure.Err) == cloud.Transient {
 			again[i] = true
+			untaken.Add(1)
 			waiting <- i
 		} else {
 			reports[i], failures[i] = p.finish(failure)

@@ -1109,6 +1109,46 @@ func TestDiscover_HangingPlansLeaveTheOthersTheirTime(t *testing.T) {
 	}
 }
 
+// Plans that hang after a pause, at which all workers wait, leave the last ones their time.
+func TestDiscover_EveryPlanIsAskedForAfterAPause(t *testing.T) {
+	for range 20 { // the plans come in an order of chance
+		synctest.Test(t, func(t *testing.T) {
+			var plans []string
+			for i := range 11 {
+				plans = append(plans, fmt.Sprintf("plan%d", i))
+			}
+			d := deploy(func(c *handler.Config) { c.BackupPlanIDs = plans })
+			for _, id := range plans {
+				d.plan(id).sets = []discovery.BackupSet{finished(1, time.Hour)}
+			}
+			var mu sync.Mutex
+			turns := make(map[string]int)
+			d.dbs.before = func(ctx context.Context, call listCall) error {
+				mu.Lock()
+				if turns[call.plan] == 0 {
+					turns[call.plan] = len(turns) + 1
+				}
+				turn := turns[call.plan]
+				mu.Unlock()
+				switch {
+				case turn == 1 && call.operation == listTasks:
+					return &cloud.Error{Service: "DBS", Kind: cloud.Permanent, Code: "InvalidParameter", HTTPStatusCode: 400,
+						Throttled: true, RetryAfter: 10 * time.Second}
+				case turn <= 4:
+					time.Sleep(time.Millisecond)
+				case turn <= 8:
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}
+			_, err := d.run(t, events.Discover{})
+			require.Error(t, err)
+			assert.Len(t, turns, len(plans))
+		})
+	}
+}
+
 // A call that hangs once does not cost its plan the run.
 func TestDiscover_APlanThatHangsGoesOnAfterTheOthers(t *testing.T) {
 	for name, hanging := range map[string][]string{"one": {planA}, "all": {planA, planB}} {
