@@ -126,7 +126,7 @@ func (c *consumer) handle(body string) error {
 		path := filepath.Join(c.dir.Name(), fileName(plan, set, task))
 		err := c.fetch(task, path)
 		if about, ok := errors.AsType[*url.Error](err); ok {
-			err = about.Err // without the link: whoever has it has the backup
+			err = about.Err // without the link, which gives access to the backup
 		}
 		if err != nil {
 			return fmt.Errorf("task %s of %s: %w", task, set, err)
@@ -166,11 +166,14 @@ func (c *consumer) fetch(task, path string) error {
 	}
 	defer func() { _ = part.Close() }()
 	have, _ := part.Seek(0, io.SeekEnd) // if that fails, the whole file is fetched
+	if size > 0 && !c.anySize {
+		have = min(have, size)
+	}
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, link, nil)
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Range", fmt.Sprintf("bytes=%d-", max(min(have, size)-1, 0))) // the last byte at least
+	request.Header.Set("Range", fmt.Sprintf("bytes=%d-", max(have-1, 0))) // the last byte at least
 	answer, err := web.Do(request)
 	if err != nil {
 		return err
@@ -181,6 +184,8 @@ func (c *consumer) fetch(task, path string) error {
 		_, err = fmt.Sscanf(answer.Header.Get("Content-Range"), "bytes %d-%d/%d", &at, new(int64), &total)
 	}
 	switch {
+	case answer.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		return errors.Join(errors.New("more is there than the file has: the next attempt starts anew"), part.Truncate(0))
 	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusPartialContent:
 		return fmt.Errorf("the link was answered with HTTP %d", answer.StatusCode)
 	case err != nil || at > have || at > total:

@@ -332,6 +332,45 @@ func TestConsumer_AcceptsAnotherSizeIfAsked(t *testing.T) {
 	assert.Equal(t, map[string]string{planID + "_x_" + id: "short"}, c.files(t))
 }
 
+// What is there already is not fetched again, whatever size DBS lists.
+func TestConsumer_GoesOnWhateverSizeIsListed(t *testing.T) {
+	for name, c := range map[string]struct {
+		listed    string
+		part      int // bytes that are there
+		arguments []string
+		ranges    []string
+	}{
+		"none":                           {"0", 100_000, nil, []string{"bytes=99999-"}},
+		"too small a one":                {"1000", 100_000, []string{"-any-size"}, []string{"bytes=99999-"}},
+		"none, and the part is too long": {"0", fileSize + 9, nil, []string{fmt.Sprintf("bytes=%d-", fileSize+8), "bytes=0-"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cloud := start(t)
+			id, file := cloud.finish(t, "x")
+			cloud.changeAnswers(func(body []byte) []byte {
+				return regexp.MustCompile(`"BackupSetDataSize":\d+`).ReplaceAll(body, []byte(`"BackupSetDataSize":`+c.listed))
+			})
+			var ranges []string
+			cloud.serveFiles(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				ranges = append(ranges, r.Header.Get("Range"))
+				next.ServeHTTP(w, r)
+			})
+			require.NoError(t, os.MkdirAll(cloud.dir, 0o750))
+			path := filepath.Join(cloud.dir, planID+"_x_"+id)
+			require.NoError(t, os.WriteFile(path+".part", append(bytes.Clone(file), make([]byte, 9)...)[:c.part], 0o600))
+			cloud.runUntil(t, func() bool {
+				if cloud.says("starts anew")() {
+					cloud.mns.Release(queueName) // what the visibility timeout does
+				}
+				return cloud.isDone()
+			}, c.arguments...)
+			assert.Equal(t, map[string]string{planID + "_x_" + id: string(file)}, cloud.files(t))
+			assert.Equal(t, c.ranges, ranges)
+		})
+	}
+}
+
 func TestConsumer_AsksAgainForAnExpiredLink(t *testing.T) {
 	c := start(t)
 	id, file := c.finish(t, "x")
