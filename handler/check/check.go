@@ -94,14 +94,6 @@ type try struct {
 	once    bool                   // never repeated: if MNS took the message, it would take another
 }
 
-// with makes the call through a caller.
-func (t try) with(caller *attempt.Caller) error {
-	if t.once {
-		return caller.Once(&attempt.State{}, t.call)
-	}
-	return caller.Do(t.call, slog.String("check", t.name))
-}
-
 // Run tries each permission, queue and endpoint that the deployment needs, all at
 // once, and creates and publishes nothing: DBS and MNS must refuse the requests that
 // would have an effect, for a parameter. It returns within timeLimit and before the
@@ -123,7 +115,12 @@ func (c *Checker) Run(ctx context.Context, requestID string) Report {
 	var running sync.WaitGroup
 	for i, t := range tries {
 		running.Go(func() {
-			results[i] = t.judge(t.with(callers[t.service]))
+			caller := callers[t.service]
+			if t.once {
+				results[i] = t.judge(caller.Once(&attempt.State{}, t.call))
+			} else {
+				results[i] = t.judge(caller.Do(t.call, slog.String("check", t.name)))
+			}
 			results[i].Name = t.name
 			results[i].Detail = events.Truncate(results[i].Detail, maxDetail)
 		})
