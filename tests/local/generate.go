@@ -126,7 +126,7 @@ func (l *local) summary(r harness.Report) {
 		l.say("  process was killed, is delivered again whole. A consumer drops repeats by (source, id, type).")
 	}
 	if l.discover {
-		l.say("  A set is announced again, too, for as long as DBS lists no task of it.")
+		l.say("  A set is announced again for as long as DBS lists no task for it.")
 	}
 	if l.discover {
 		t := l.table("timer runs", "failed", "announced", "list calls")

@@ -56,10 +56,11 @@ func (l *local) goOn(ctx context.Context, cloud *harness.Cloud, timer bool) erro
 	l.say("and, for clients that know no security token, the key pair of a user:")
 	l.say("  AccessKeyId         %s", a.KeyPair.AccessKeyID)
 	l.say("  AccessKeySecret     %s", a.KeyPair.AccessKeySecret)
-	l.say("What you send to queue %s is delivered to the function.", harness.SourceQueue)
+	l.say("Messages that you send to queue %s are delivered to the function.", harness.SourceQueue)
 	l.say("A task finishes %.0f s after it was created. To follow one, ask DBS for", l.taskTime.Seconds())
 	l.say("  DescribeBackupSetDownloadTaskList with BackupSetDownloadTaskId")
 	l.say("until its BackupSetDownloadStatus is finish; then the answer has links to its file.")
+	l.say("As in the sample of DBS, a task names its plan without the prefix dbs.")
 	l.say("The consumer fetches the files of the tasks that the function reports as finished:")
 	l.say("  export ALIBABA_CLOUD_ACCESS_KEY_ID=%s", a.KeyPair.AccessKeyID)
 	l.say("  export ALIBABA_CLOUD_ACCESS_KEY_SECRET=%s", a.KeyPair.AccessKeySecret)
@@ -70,7 +71,7 @@ func (l *local) goOn(ctx context.Context, cloud *harness.Cloud, timer bool) erro
 	if timer {
 		if !l.json {
 			cloud.DBS.Complete(planJob, fillingSet)
-			l.say("A timer event follows every %.0f s; %s is finished now, and the next one finds it.",
+			l.say("The timer fires every %.0f s. %s has finished by now, so the next run finds it.",
 				l.timerInterval.Seconds(), fillingSet)
 		}
 		helpers.Go(func() { l.keepTimer(ctx, cloud) })

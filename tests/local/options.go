@@ -44,9 +44,9 @@ Flags:
   -json          print one JSON document instead of tables
   -keep          go on until interrupted: print how to reach the stand-ins, deliver what
                  other clients send to the source queue, fire the timer every ten
-                 seconds, and print each end as it happens. With -json no samples are
+                 seconds, and print each outcome as it comes. With -json no samples are
                  delivered: the first line is {"mns":URL,"dbs":URL,"accessKeyId":…,…},
-                 and each end is a line of its own.
+                 and each outcome is a line of its own.
   -h             print this
 
 -keep serves any client of MNS queues, with the token or the key pair that it prints, and
@@ -103,20 +103,20 @@ func parse(arguments []string) (options, error) {
 	case opts.keep && opts.json && (given["events"] || given["payload"]):
 		return opts, errors.New("-keep -json delivers no samples: leave -events and -payload out")
 	case given["events"] && given["payload"]:
-		return opts, errors.New("-events and -payload exclude each other")
+		return opts, errors.New("give -events or -payload, not both")
 	case given["faults"] && (opts.faults < 0 || opts.faults > 0.5):
 		return opts, fmt.Errorf("-faults %v: give a share from 0 to 0.5", opts.faults)
 	case given["faults"] && !given["events"]:
-		return opts, errors.New("-faults goes with -events")
+		return opts, errors.New("-faults needs -events")
 	case opts.discover && !given["events"]:
-		return opts, errors.New("-discover goes with -events")
+		return opts, errors.New("-discover needs -events")
 	case given["seed"] && !given["faults"]:
-		return opts, errors.New("-seed goes with -faults")
+		return opts, errors.New("-seed needs -faults")
 	case given["break"] && breakages()[opts.breaks] == nil:
 		return opts, fmt.Errorf("-break %s: give one of %s", opts.breaks,
 			strings.Join(slices.Sorted(maps.Keys(breakages())), ", "))
 	case given["break"] && (given["events"] || given["payload"] || opts.keep || opts.json || opts.verbose):
-		return opts, errors.New("-break goes with no other flag than -log")
+		return opts, errors.New("-break takes no other flag but -log")
 	}
 	if !given["seed"] {
 		opts.seed = uint64(time.Now().UnixNano())
