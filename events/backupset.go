@@ -64,7 +64,7 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 	}
 	switch status := r.event.BackupStatus; {
 	case isIncomplete(status):
-		return nil // what is missing may come with its completion
+		return nil // missing fields may come with its completion
 	case strings.TrimSpace(status) != "" && !strings.EqualFold(strings.TrimSpace(status), StatusCompleted):
 		return &Error{CodeUnknownBackupStatus, fmt.Sprintf(
 			"BackupStatus is %.32q; it must be one of INIT, FILLING, COMPLETED, UNCOMPLETED", status)}
@@ -82,7 +82,7 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 	}
 	request.BackupSetDataFormat, request.ClientToken = format, token
 	if r.enveloped {
-		return nil // a producer may add what it likes
+		return nil // producers may add fields
 	}
 	// A person who types dryRun must not get a task.
 	if hint := wrongCase(names(content), "BackupSetDataFormat", "BackupStatus", "ClientToken", "DryRun", "StartTime"); hint != "" {
@@ -91,7 +91,7 @@ func (r *reader) readBackupSet(o *object, content raw) error {
 	return nil
 }
 
-// missing says what content lacks, and to a person also what else can be sent.
+// missing says which fields content lacks and, to a person, which commands there are.
 func (r *reader) missing(content raw, hasOther, hasID bool) error {
 	found := names(content)
 	has := func(name string) bool { return slices.Contains(found, name) }

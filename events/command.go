@@ -19,7 +19,7 @@ type Command struct {
 	Discover Discover // the discovery run that is asked for, unless Check is set
 }
 
-// Discover asks for a discovery run. The zero value asks for that of the settings.
+// Discover asks for a discovery run. The zero value asks for a run with the settings.
 type Discover struct {
 	BackupPlanIDs []string // each once; empty: those of the settings
 	BackupSetIDs  []string // each once: only these sets; empty: all
@@ -142,9 +142,9 @@ func readDiscover(text raw) (Discover, error) {
 	case o.LookbackHours != nil && d.LookbackHours < 1, d.LookbackHours > MaxLookbackHours:
 		return d, malformed("LookbackHours must be %s", hours)
 	}
-	d.BackupPlanIDs, err = checkNames("BackupPlanIds", d.BackupPlanIDs, IsBackupPlanID, "a backup plan ID, such as dbsqdss5tmh0001")
+	d.BackupPlanIDs, err = checkNames("BackupPlanIds", d.BackupPlanIDs, IsBackupPlanID, "a backup plan ID like dbsqdss5tmh0001")
 	if err == nil {
-		d.BackupSetIDs, err = checkNames("BackupSetIds", d.BackupSetIDs, IsBackupSetID, "a BackupSetId, such as mysql-bin.000058")
+		d.BackupSetIDs, err = checkNames("BackupSetIds", d.BackupSetIDs, IsBackupSetID, "a BackupSetId like mysql-bin.000058")
 	}
 	return d, err
 }
@@ -191,7 +191,7 @@ func checkNames(field string, list []string, valid func(string) bool, what strin
 const AllPlans = "all"
 
 // IsBackupPlanID reports whether s may be the ID of a backup plan, such as dbsqdss5tmh0001:
-// letters, digits, hyphens and underscores. AllPlans is not an ID, in any case.
+// letters, digits, hyphens and underscores. AllPlans, in upper or lower case, is not an ID.
 func IsBackupPlanID(s string) bool {
 	return s != "" && !strings.EqualFold(s, AllPlans) && len(s) <= MaxAnswerID && !strings.ContainsFunc(s, func(c rune) bool {
 		return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')

@@ -14,7 +14,7 @@ import (
 // used by many goroutines at once.
 type Decoder struct {
 	// DataFormat is the BackupSetDataFormat of events that name none: one of
-	// DataFormats, or empty for not sent.
+	// DataFormats; if it is empty, the field is not sent.
 	DataFormat string
 }
 
@@ -25,8 +25,8 @@ const maxBody = 6 * 64 << 10
 // Decode yields the messages of a payload, in order, each read on its own. An event
 // without an error is a complete request, a follow-up, or to be ignored. One with an
 // error, which is an [*Error], can never succeed: its Body, its ByHand, its Time and
-// what could be read of its IDs are set. The Body is not kept of a payload that cannot
-// be read at all, nor of an element that no queue could hold: either may have 32 MB.
+// what could be read of its IDs are set. The Body is not kept if the payload cannot be
+// read at all, or if an element is too large for a queue: either may have 32 MB.
 // Decode never panics, and does not keep the payload.
 //
 // The shapes it reads, of Function Compute's triggers and of MNS (for samples see
@@ -66,9 +66,9 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 	}
 }
 
-// message reads one message of a payload that is valid JSON. Number is that of the
-// element in an array, by which alone an error can name one without an envelope, or 0
-// for the whole payload: without an envelope, that was typed by hand.
+// message reads one message of a payload that is valid JSON. Number is the position of
+// an array element, by which an error names it if it has no envelope, or 0 for the whole
+// payload, which was typed by hand if it has no envelope.
 func (d Decoder) message(value raw, number int) (Event, error) {
 	r := reader{}
 	err := r.unwrap(value, 0)
@@ -160,7 +160,7 @@ func (r *reader) unwrapText(text []byte, depth int) error {
 	return r.unwrapJSON(content, depth)
 }
 
-// unwrapJSON reads content, which is valid JSON and no string.
+// unwrapJSON reads content, which is valid JSON but not a string.
 func (r *reader) unwrapJSON(content raw, depth int) error {
 	switch {
 	case depth > maxNesting:
@@ -237,7 +237,7 @@ func (r *reader) unwrapMessage(sent time.Time, id, body raw, field string, depth
 	return r.unwrapText(content, depth+1) // an object is the text that it is
 }
 
-// cloudEventTime returns the zero time if value is no RFC 3339 time. Triggers
+// cloudEventTime returns the zero time if value is not an RFC 3339 time. Triggers
 // write any number of fractional digits.
 func cloudEventTime(value raw) time.Time {
 	t, _ := time.Parse(time.RFC3339, value.string())

@@ -42,8 +42,8 @@ type Event struct {
 	// announcing a backup set. Request is empty then.
 	FollowUp *FollowUp
 	// Request is complete if the event came without an error and is not to be ignored.
-	// Otherwise it holds the BackupSetID and the BackupSetName as far as the event says
-	// them without doubt, and no ClientToken.
+	// Otherwise it holds the BackupSetID and the BackupSetName as far as the event gives
+	// them unambiguously, and no ClientToken.
 	Request Request
 }
 
@@ -64,6 +64,6 @@ func (e Event) ResultID() string {
 	return e.ID
 }
 
-// OwnResultID returns an id for the event's result if another event, of the same
-// event ID and another content, has taken the usual one.
+// OwnResultID returns an id for the event's result if another event, with the same
+// event ID but different content, has taken the usual one.
 func (e Event) OwnResultID() string { return digest(e.ID + "\n" + e.MessageID + "\n" + e.Body) }

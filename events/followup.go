@@ -51,10 +51,10 @@ func (r *reader) readFollowUp(o *object) error {
 		return &Error{Code: CodeBadFollowUp,
 			Message: "a follow-up needs id, source and time, and data with the BackupSetDownloadTaskId of the task"}
 	}
-	// Not the trace context of the envelope, which is another each time.
+	// Not the trace context of the envelope, which differs each time.
 	r.event.Traceparent, r.event.Tracestate = "", ""
 	r.readTraceContext(o.Traceparent, o.Tracestate)
-	// How the task ended is for DBS to say.
+	// Only DBS says how the task ended.
 	data.BackupSetDownloadStatus, data.BackupSetDataSize, data.BackupSetDownloadFinishTime = "", 0, 0
 	data.ErrCode, data.ErrMessage, data.HTTPStatusCode = "", "", 0
 	followUp := NewFollowUp(NewResult(TypeFollowUp, r.event.ResultID(), r.event, Source{}, created, data))

@@ -27,9 +27,9 @@ func readID(into *string, name string, value raw) error {
 // https://www.alibabacloud.com/help/en/ecs/developer-reference/how-to-ensure-idempotence
 const maxToken = 64
 
-// clientToken returns the token for an event whose request is otherwise whole. It
+// clientToken returns the token for an event whose request is otherwise complete. It
 // never changes for the same event, so that DBS answers a repeat with the same
-// task. It is the first of these that there is, or its SHA-256 if that is not 1 to
+// task. It is the first of these that exists, or its SHA-256 if that is not 1 to
 // 64 printable ASCII characters:
 //
 //   - the event's own ClientToken;

@@ -14,7 +14,7 @@ import (
 // Types of results.
 const (
 	TypeTaskCreated    = "dbs:IncrementBackupSetDownload:TaskCreated"    // DBS has the download task
-	TypeTaskFailed     = "dbs:IncrementBackupSetDownload:TaskFailed"     // this event will make none
+	TypeTaskFailed     = "dbs:IncrementBackupSetDownload:TaskFailed"     // the event will make no task
 	TypeTaskFinished   = "dbs:IncrementBackupSetDownload:TaskFinished"   // the file can be fetched
 	TypeTaskStopped    = "dbs:IncrementBackupSetDownload:TaskStopped"    // the task will give no file
 	TypeTaskUnfinished = "dbs:IncrementBackupSetDownload:TaskUnfinished" // the task is not followed any longer
@@ -25,7 +25,7 @@ const (
 // timeLayout is RFC 3339 in UTC with milliseconds.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// Bounds in bytes for what others say, so that a result stays below the 64 KB of a
+// Bounds in bytes for texts from others, so that a result stays below the 64 KB of a
 // queue message in either encoding, even if each byte is escaped.
 const (
 	maxErrMessage = 1024
@@ -123,7 +123,7 @@ func NewResult(kind, id string, event Event, source Source, at time.Time, data R
 	return result
 }
 
-// bounded returns the data with the texts cut that are too long.
+// bounded returns the data with overlong texts cut.
 func (d ResultData) bounded() ResultData {
 	for _, text := range []*string{&d.EventID, &d.BackupSetID, &d.BackupSetName} {
 		*text = fmt.Sprintf("%.*s", maxField, *text) // in characters
@@ -137,8 +137,8 @@ func (d ResultData) bounded() ResultData {
 	return d
 }
 
-// Truncate returns s cut to at most limit bytes, of which there are at least three, on
-// a character's edge, and with an ellipsis if something was cut off.
+// Truncate returns s cut to at most limit bytes (limit is at least 3) at a character
+// boundary, with an ellipsis if something was cut off.
 func Truncate(s string, limit int) string {
 	if len(s) <= limit {
 		return s

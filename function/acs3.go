@@ -57,7 +57,7 @@ func signACS3(host, action, query string, key *credentials.CredentialModel, now 
 
 // canonicalQuery returns parameters sorted by name and percent-encoded by RFC 3986: the
 // form that is signed, and sent. A parameter without a value is not sent. A space is
-// %20, unlike in the query of a form.
+// %20, not + as in a form.
 func canonicalQuery(parameters map[string]string) string {
 	query := make(url.Values, len(parameters))
 	for name, value := range parameters {

@@ -14,7 +14,7 @@ import (
 	"increment-backup-download/handler/cloud"
 )
 
-// A refusal is an answer that says no, in the service's form or in none.
+// A refusal is an answer that says no, in the service's own form or in another.
 type refusal struct {
 	status                   int
 	code, message, requestID string
@@ -24,14 +24,14 @@ type refusal struct {
 
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s (HTTP %d)", r.code, r.status) }
 
-// foreign returns the refusal that an answer is if it is not in the service's form but
-// of a gateway, a proxy or a redirect.
+// foreign returns the refusal for an answer that is not in the service's form: from a
+// gateway, a proxy or a redirect.
 func foreign(got answer, message string) *refusal {
 	return &refusal{status: got.status, code: "NotAnAnswer", message: message, header: got.header, foreign: true}
 }
 
-// A rule says what the error codes of a service mean that begin with one of a few words.
-// The longest of them counts.
+// A rule gives the meaning of the error codes that begin with one of its words. If the
+// words of several rules match, the longest counts.
 type rule struct {
 	codes     string // the words, with space between them
 	kind      cloud.Kind

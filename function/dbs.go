@@ -56,7 +56,7 @@ func (c *dbsClient) Try(ctx context.Context, operation, plan string) error {
 }
 
 // callDBS makes one attempt at an operation, and returns what read makes of the answer.
-// Its error is classified, that of read too.
+// It classifies its errors, and those of read.
 func callDBS[T any](
 	ctx context.Context, c *dbsClient, operation string, parameters map[string]string, read func(answer) (T, error),
 ) (value T, err error) {
@@ -89,8 +89,8 @@ type envelope struct {
 }
 
 // readDBS reads an answer into a reply that embeds, or is, the given envelope. Its
-// error is a *refusal unless the status is 2xx and Success is true. A member of another
-// form does not hide what the envelope says.
+// error is a *refusal unless the status is 2xx and Success is true. A member of an
+// unexpected form does not hide the rest of the envelope.
 func readDBS(got answer, reply any, head *envelope) error {
 	err := readJSON(got.body, reply)
 	if jsontext.Value(got.body).Kind() != '{' || !got.ok() && got.status < 400 || err != nil && readJSON(got.body, head) != nil {
@@ -108,7 +108,7 @@ func readDBS(got answer, reply any, head *envelope) error {
 		return &head.refused
 	}
 	if err != nil {
-		return foreign(got, "a part of the answer of DBS has another form")
+		return foreign(got, "a part of the answer of DBS has an undocumented form")
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func page[Row, T any](name string, read func(Row) T) func(answer) (discovery.Pag
 		pages, elements, null := reply.TotalPages.number(), reply.TotalElements.number(), slices.Index(reply.Items.rows, nil)
 		switch {
 		case pages < 0 || elements < 0:
-			return list, notAList("TotalPages or TotalElements is missing or no number")
+			return list, notAList("TotalPages or TotalElements is missing or not a number")
 		case !reply.Items.found:
 			return list, notAList("Items has no " + name)
 		case null >= 0:
@@ -181,8 +181,8 @@ func (t downloadTask) read() discovery.DownloadTask {
 	}
 }
 
-// taskState is such a row with what only the state of one task has: the message of a
-// failed task may be long.
+// taskState is such a row with the message of a failed task, which may be long and is
+// read for one task only.
 type taskState struct {
 	downloadTask
 	BackupPlanID                                               text `json:"BackupPlanId"`

@@ -63,8 +63,8 @@ func (a answer) date() time.Time {
 	return date
 }
 
-// exchange sends a request and reads the answer, of at most limit bytes. After the end of
-// ctx its error says so: net/http may return the cause of the end, which does not.
+// exchange sends a request and reads the answer, of at most limit bytes. Once ctx has
+// ended, its error says so: net/http may return the cause, which does not.
 func exchange(
 	ctx context.Context, transport *http.Transport, method, target string, header http.Header, body []byte, limit int64,
 ) (answer, error) {

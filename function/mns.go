@@ -63,7 +63,7 @@ func (q *mnsQueue) TrySend(ctx context.Context) error {
 	err := q.send(ctx, []mns.MessageSendRequest{{MessageBody: "check", Priority: 0}})[0]
 	if err == nil {
 		err = &cloud.Error{Kind: cloud.OperatorFault, Service: "MNS", Code: "Accepted",
-			Message: "MNS accepted a message that it must refuse: queue " + q.name + " has a message \"check\" now"}
+			Message: "MNS accepted a message that it must refuse: queue " + q.name + " now has a message \"check\""}
 	}
 	return err
 }

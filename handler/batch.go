@@ -74,12 +74,12 @@ func (b *batch) run(payload []byte) (Summary, error) {
 		read++
 	}
 	b.dispatcher.drain()
-	// After the last event: a question holds a place, and its turn, that an event may need.
+	// Last: each question takes a place and a turn that an event may need.
 	for _, question := range b.follower.Questions() {
 		b.dispatcher.dispatch(question)
 	}
 	b.dispatcher.finish()
-	// A dead letter adds a result once it is published, and a result a follow-up.
+	// In this order: a published dead letter adds a result, a published result a follow-up.
 	b.deadLetters.Flush()
 	b.results.Flush()
 	if b.source != nil {
@@ -125,7 +125,7 @@ func (b *batch) start(d *delivery, malformed error) {
 	}
 }
 
-// takeFollowUp has the state of a task asked for, after the calls of all events. The
+// takeFollowUp queues the question for the state of a task, after the calls of all events. The
 // follow-up ends when the task's end, or the next follow-up, is published.
 func (b *batch) takeFollowUp(d *delivery) {
 	b.follower.Take(*d.event.FollowUp, func(f follow.Ending) {
@@ -168,7 +168,7 @@ type creation struct {
 	batch   *batch
 	request events.Request
 
-	// Of the one goroutine that makes the attempt at hand.
+	// Used only by the goroutine that makes the current attempt.
 	state   attempt.State
 	started time.Time // of the first attempt
 	last    error     // of the last attempt

@@ -9,8 +9,7 @@ import (
 	"increment-backup-download/handler/cloud"
 )
 
-// codeNotTried stands in the log for the code of an event that there was no time to
-// call DBS for.
+// codeNotTried is the code in the log of an event that there was no time to call DBS for.
 const codeNotTried = "NotTried"
 
 // openEvents says which events of an invocation are open, and why. It is bounded:
@@ -103,7 +102,7 @@ func describe(event events.Event) string {
 type RedeliveryError struct{ open openEvents }
 
 func (e *RedeliveryError) Error() string {
-	return e.open.reasons() + ". Finished results are published. The queue delivers the batch again, for a day; no event gets a second task"
+	return e.open.reasons() + ". Finished results are published. The queue delivers the batch again, for a day; no event gets a second task."
 }
 
 // Unwrap returns why the first of them is open.
@@ -140,7 +139,7 @@ func (e *OperatorFaultError) Unwrap() error { return e.Fault }
 type EventError struct{ Reason error } // an [*events.Error]
 
 func (e *EventError) Error() string {
-	return e.Reason.Error() + ". Nothing was done"
+	return e.Reason.Error() + ". Nothing was done."
 }
 
 func (e *EventError) Unwrap() error { return e.Reason }

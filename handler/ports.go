@@ -18,7 +18,7 @@ type Ports struct {
 	Results     Queue // takes the results
 	DeadLetters Queue // takes original bodies that can never succeed
 	States      follow.TaskReader
-	Source      Queue // takes announcements and follow-ups; nil (of no type) if there is none
+	Source      Queue // takes announcements and follow-ups; an untyped nil if there is none
 }
 
 // Task is a DBS backup set download task.

@@ -42,7 +42,7 @@ func codesOf(t *testing.T, heading string) map[string]int {
 	return codes
 }
 
-// A code means what the table says in which the guide has it, if DBS or MNS answers
+// A code means what the heading of its table in the guide says, if DBS or MNS answers
 // with it.
 func TestDocs_CodesMeanWhatTheGuideSays(t *testing.T) {
 	refused := func(t *testing.T, status int, code string, faults func(*harness.Cloud) *standin.Faulty) (summary, error) {

@@ -188,8 +188,8 @@ func TestDiscovery_OnePlanDoesNotHoldUpTheOthers(t *testing.T) {
 	assert.Len(t, cloud.MNS.Messages(harness.SourceQueue), 2)
 }
 
-// Who has a download link has the backup.
-func TestDiscovery_TellsNoDownloadLink(t *testing.T) {
+// A download link gives access to the backup.
+func TestDiscovery_LeaksNoDownloadLink(t *testing.T) {
 	cloud, instance := deployDiscovery(t, map[string]string{"LOG_LEVEL": "debug"})
 	_, s, err := fireTimer(t, cloud, "")
 	require.NoError(t, err)

@@ -63,8 +63,8 @@ func TestFunction_SignsWithTheCredentialsOfEachInvocation(t *testing.T) {
 	failure(t, err, "OperatorFaultError")
 }
 
-// Nothing that is written anywhere tells a secret, on any failing path.
-func TestFunction_TellsNoSecret(t *testing.T) {
+// No output has a secret, on any failing path.
+func TestFunction_LeaksNoSecret(t *testing.T) {
 	var elsewhere strings.Builder
 	var mu sync.Mutex
 	other, err := standin.Start(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -104,7 +104,7 @@ func (s *State) next(ctx context.Context, err error) (wait time.Duration, again 
 	return wait, !bounded || time.Until(deadline) > wait
 }
 
-// errNoAnswer marks an attempt that ended since its time was up, for the gate.
+// errNoAnswer marks an attempt that ended because its time was up, for the gate.
 var errNoAnswer = errors.New("no answer in time")
 
 // Gate decides when an attempt may start. It is safe for concurrent use.
@@ -150,7 +150,7 @@ func (c *Caller) Within(ctx context.Context) *Caller {
 }
 
 // Once makes one attempt of a call, and returns its error. ErrTimeUsedUp or the cause
-// of Starting's end says that it came to none.
+// of Starting's end means that none was made.
 func (c *Caller) Once(state *State, call func(context.Context) error) error {
 	number, err := c.Gate.Enter(c.Starting)
 	if err != nil {

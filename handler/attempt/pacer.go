@@ -63,8 +63,8 @@ type pacer struct {
 	mu       sync.Mutex // guards what follows
 	limit    float64
 	inFlight int
-	started  int           // calls, ever; each has its number
-	fell     int           // the calls that had started when the limit fell last
+	started  int           // calls so far; each has a number
+	fell     int           // calls that had started when the limit last fell
 	interval time.Duration // of the pauses at one call in flight
 	resume   time.Time     // the end of the pause
 	trial    int           // the number of the call that tries alone; 0: none

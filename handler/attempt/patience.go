@@ -6,9 +6,8 @@ import (
 )
 
 // Patience is the least timeout of the calls that share it. If a service is slow
-// for good, the first attempt of every call would otherwise time out, and a large
-// batch would use up its time with those. It is safe for concurrent use; nil is
-// that of a call that shares none.
+// for good, every first attempt would otherwise time out and use up the time of a large
+// batch. It is safe for concurrent use; nil is for a call that shares none.
 type Patience struct {
 	usual time.Duration
 
@@ -42,7 +41,7 @@ func (p *Patience) exhausted(timeout time.Duration) {
 	}
 }
 
-// answered returns to the usual timeout after an answer within that.
+// answered returns to the usual timeout after an answer within it.
 func (p *Patience) answered(took time.Duration) {
 	if p == nil || took > p.usual {
 		return

@@ -63,7 +63,7 @@ type Queue interface {
 // Config says what the deployment has.
 type Config struct {
 	BackupPlanIDs                []string
-	Results, DeadLetters, Source Queue // Source is nil (of no type) if there is none
+	Results, DeadLetters, Source Queue // Source is an untyped nil if there is none
 }
 
 // Checker checks a deployment. It is immutable and safe for concurrent use.

@@ -19,7 +19,7 @@ const lookbackMargin = 720 * time.Hour
 // Bounds of the lists that are kept in an instance of 128 MB.
 const (
 	maxRows   = 100_000
-	largeList = maxRows / plansAtOnce // rows from which on a list is kept only while no other such list is
+	largeList = maxRows / plansAtOnce // a list with this many rows is kept only while no other such list is
 )
 
 // read reads the plan's lists. The sets come before the tasks: a task that is made

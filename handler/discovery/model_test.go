@@ -390,7 +390,7 @@ func (st *stage) check() error {
 			}
 		}
 	}
-	// DBS has what is announced still: a dead letter would be a second copy of it.
+	// DBS still has the announced set: a dead letter would be a second copy of it.
 	if n := len(st.deadLetters.sent); n > 0 {
 		return fmt.Errorf("%d dead letters", n)
 	}

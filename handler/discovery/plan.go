@@ -218,7 +218,7 @@ func (p *planRun) logFindings() {
 			missed = append(missed, set.key)
 		}
 	}
-	p.warnOfSets("backup sets ended before the lookback and have no task: name them in BackupSetIds, or look back further", missed)
+	p.warnOfSets("backup sets that ended before the lookback have no task: name them in BackupSetIds, or look back further", missed)
 	p.warnOfSets("backup sets have been UNCOMPLETED for more than a day", unfinished)
 	p.warnOfSets("backup sets have the name of an earlier one that is listed too: only the newer one can be asked for", twice)
 	if n := p.sets.nameless; n > 0 {
@@ -242,8 +242,8 @@ func (p *planRun) warnOfSets(text string, sets []setKey) {
 	}
 }
 
-// logFailure logs why the plan is not done: an ERROR if the next run fails as well
-// unless a person does something.
+// logFailure logs why the plan is not done: an ERROR if the next run will fail as well
+// unless somebody acts.
 func (p *planRun) logFailure(text string, failure Failure) {
 	level := slog.LevelWarn
 	if cloud.KindOf(failure.Err) != cloud.Transient {

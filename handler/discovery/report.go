@@ -59,8 +59,8 @@ const (
 	operationAnnounce = "BatchSendMessage"
 )
 
-// DiscoveryError fails a discovery run that could not do all it was to do. What it
-// did stays done, and the next run finds the rest.
+// DiscoveryError fails a discovery run that could not finish its work. What it
+// finished stays done, and the next run finds the rest.
 type DiscoveryError struct { //nolint:revive // Function Compute reports the name without the package
 	Plans    int       // of the run; 0 if the plans could not be listed
 	Failures []Failure // at least one
@@ -98,7 +98,7 @@ func (e *DiscoveryError) Error() string {
 	if more := len(e.Failures) - maxReasons; more > 0 {
 		fmt.Fprintf(&s, "; and %d more, each with a line in the log", more)
 	}
-	s.WriteString(". The next run tries again")
+	s.WriteString(". The next run tries again.")
 	return s.String()
 }
 

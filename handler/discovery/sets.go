@@ -120,8 +120,8 @@ func (l *setList) add(item BackupSet) bool {
 	return !known
 }
 
-// repeat takes a repeat of the key: the later one of two sets of one name counts, and
-// of two rows of one set the one that was read after DBS completed it.
+// repeat takes a repeated key: of two sets with one name the later one counts; of two
+// rows of one set, the one that was read after DBS completed it.
 func (s *listedSet) repeat(set listedSet) {
 	another := set.start != 0 && s.start != 0 && set.start != s.start
 	set.key, set.twice = s.key, s.twice || another

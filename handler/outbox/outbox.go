@@ -28,8 +28,8 @@ const publishers = 4
 // linger is how long the first message of a batch waits for others.
 const linger = time.Second
 
-// maxUnderWay bounds the bytes of the messages that an outbox has taken and that have
-// not ended: the memory that a queue which does not answer may cost.
+// maxUnderWay bounds the bytes of messages taken but not ended: the memory that a queue
+// may cost while it does not answer.
 const maxUnderWay = 4 << 20
 
 // Message is a message for a queue.
@@ -139,7 +139,7 @@ func (o *Outbox) Add(m Message, done func(error)) {
 	}
 }
 
-// makeRoomLocked lets those go on that wait in Add.
+// makeRoomLocked releases the callers that wait in Add.
 func (o *Outbox) makeRoomLocked() {
 	if o.room != nil {
 		close(o.room)
@@ -187,8 +187,8 @@ func (o *Outbox) cutLocked() {
 	})
 }
 
-// deliver sends a batch, and what the queue refuses for now, and only that, again,
-// until nothing is left or there is no time. It returns the messages that are refused
+// deliver sends a batch, and sends again only what the queue refuses for now, until
+// nothing is left or there is no time. It returns the messages that are refused
 // for good as part of the batch: sent alone they cannot block the others.
 func (o *Outbox) deliver(messages []queued) (alone []queued) {
 	b := &batch{outbox: o, messages: messages}
@@ -248,8 +248,8 @@ func (b *batch) release() {
 }
 
 // send makes one attempt. It finishes the messages that the queue accepts, and one
-// that it refuses for good if that was sent alone. Its error is why the others are
-// still here.
+// that it refuses for good if that was sent alone. Its error is why the others
+// are left.
 func (b *batch) send(ctx context.Context) (reason error) {
 	messages := make([]Message, len(b.messages))
 	for i, m := range b.messages {

@@ -157,8 +157,8 @@ func (b *bench) cpu() error {
 		b.cpuOf(b.function, false), b.cpuOf(b.minimal, false))
 }
 
-// cpuOf takes the CPU time an event of a process that handles many batches, less
-// that of one that handles few: the start is not counted.
+// cpuOf takes the CPU time an event: that of a process that handles many batches minus
+// that of one that handles few, so that the start does not count.
 func (b *bench) cpuOf(executable string, followed bool) func() (float64, error) {
 	const size, few, many = 500, 2, 12
 	used := func(batches int) (float64, error) {

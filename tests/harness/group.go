@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The size of an instance as s.yaml deploys it: of each period it may run for the
-// share, on 0.05 vCPU, and it has so much memory.
+// The size of an instance that s.yaml deploys: its share of each period on 0.05 vCPU,
+// and its memory.
 const (
 	QuotaPeriod = 100 * time.Millisecond
 	QuotaShare  = 5 * time.Millisecond

@@ -13,8 +13,8 @@ import (
 // concurrent use.
 //
 // What a process wrote comes through a pipe, so it may arrive after the process has
-// answered. Wait before you read, above all if you look for something that is not
-// to be there.
+// answered. Wait before you read, above all if you assert that something is
+// absent.
 type Output struct {
 	mu      sync.Mutex
 	text    bytes.Buffer

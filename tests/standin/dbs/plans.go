@@ -23,7 +23,7 @@ const (
 )
 
 // URLSecret is in the download links of every finished task, as the signature is in
-// those of OSS: who has the link has the backup. It must never be seen elsewhere.
+// those of OSS: a link gives access to the backup. It must never be seen elsewhere.
 const URLSecret = "SIGNED-LINK-4f2b9d61c8" //nolint:gosec // G101: that of a stand-in
 
 // Plan is a backup plan as the list of plans shows it.
