@@ -65,9 +65,9 @@ func (s *State) RefusedForGood(err error) bool {
 
 // run makes one attempt within its timeout, and doubles that for the next one if this
 // one used it up.
-func (s *State) run(ctx context.Context, least time.Duration, patience *Patience, call func(context.Context) error) error {
+func (s *State) run(ctx context.Context, patience *Patience, call func(context.Context) error) error {
 	s.Made++
-	s.timeout = max(s.timeout, least, patience.least())
+	s.timeout = max(s.timeout, patience.least())
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	started := time.Now()
@@ -136,8 +136,7 @@ type Caller struct {
 	Gate     Gate
 	Starting context.Context // no attempt starts after its end
 	Running  context.Context // an attempt that has started goes on until its end
-	Timeout  time.Duration   // of a first attempt
-	Patience *Patience       // nil: calls share none
+	Patience *Patience
 	Log      *Log
 	Service  string // DBS or MNS
 }
@@ -156,7 +155,7 @@ func (c *Caller) Once(state *State, call func(context.Context) error) error {
 	if err != nil {
 		return err
 	}
-	err = state.run(c.Running, c.Timeout, c.Patience, call)
+	err = state.run(c.Running, c.Patience, call)
 	if err != nil && c.Running.Err() != nil {
 		c.Gate.Leave(number, errors.Join(errNoAnswer, err))
 	} else {

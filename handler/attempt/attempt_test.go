@@ -34,7 +34,7 @@ func open(t *testing.T, timeout time.Duration, gate attempt.Gate) *attempt.Calle
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, attempt.ErrTimeUsedUp)
 	t.Cleanup(cancel)
-	return &attempt.Caller{Gate: gate, Starting: ctx, Running: ctx, Timeout: attempt.CallTimeout,
+	return &attempt.Caller{Gate: gate, Starting: ctx, Running: ctx, Patience: attempt.NewPatience(attempt.CallTimeout),
 		Log: attempt.NewLog(slog.New(slog.DiscardHandler)), Service: attempt.DBS}
 }
 

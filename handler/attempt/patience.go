@@ -7,7 +7,7 @@ import (
 
 // Patience is the least timeout of the calls that share it. If a service is slow
 // for good, every first attempt would otherwise time out and use up the time of a large
-// batch. It is safe for concurrent use; nil is for a call that shares none.
+// batch. It is safe for concurrent use.
 type Patience struct {
 	usual time.Duration
 
@@ -19,9 +19,6 @@ type Patience struct {
 func NewPatience(usual time.Duration) *Patience { return &Patience{usual: usual, timeout: usual} }
 
 func (p *Patience) least() time.Duration {
-	if p == nil {
-		return 0
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.timeout
@@ -31,9 +28,6 @@ func (p *Patience) least() time.Duration {
 // shorter timeout says nothing new; one with a longer timeout is of a call that
 // timed out before, and may be slow by itself.
 func (p *Patience) exhausted(timeout time.Duration) {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if timeout == p.timeout {
@@ -43,7 +37,7 @@ func (p *Patience) exhausted(timeout time.Duration) {
 
 // answered returns to the usual timeout after an answer within it.
 func (p *Patience) answered(took time.Duration) {
-	if p == nil || took > p.usual {
+	if took > p.usual {
 		return
 	}
 	p.mu.Lock()

@@ -100,7 +100,7 @@ func (d *Discoverer) newRun(budget attempt.Budget, command events.Discover, log 
 		now: now, since: now.Add(-time.Duration(hours) * time.Hour),
 		concurrency: d.limits.Concurrency, budget: budget, log: log,
 		dbs: &attempt.Caller{Gate: d.limits.NewGate(d.limits.Concurrency), Starting: budget.Calls, Running: budget.Calls,
-			Timeout: attempt.CallTimeout, Log: log, Service: attempt.DBS},
+			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log, Service: attempt.DBS},
 		large: make(chan struct{}, 1),
 	}
 	r.depth = sync.OnceValues(r.askDepth)
@@ -219,7 +219,7 @@ func (r *run) askDepth() (depth int, err error) {
 		return 0, nil
 	}
 	mns := attempt.Caller{Gate: attempt.Open{}, Starting: r.budget.Publishing, Running: r.budget.Publishing,
-		Timeout: attempt.PublishTimeout, Log: r.log, Service: attempt.MNS}
+		Patience: attempt.NewPatience(attempt.PublishTimeout), Log: r.log, Service: attempt.MNS}
 	err = mns.Do(func(ctx context.Context) (err error) {
 		depth, err = r.source.Depth(ctx)
 		return err
