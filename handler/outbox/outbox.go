@@ -28,9 +28,12 @@ const publishers = 4
 // linger is how long the first message of a batch waits for others.
 const linger = time.Second
 
-// maxUnderWay bounds the bytes of messages taken but not ended: the memory that a queue
-// may cost while it does not answer.
-const maxUnderWay = 4 << 20
+// maxUnderWay bounds the bytes of messages taken but not ended, and of what is kept with
+// each: the memory that a queue may cost while it does not answer.
+const (
+	maxUnderWay = 4 << 20
+	overhead    = 1 << 10
+)
 
 // Message is a message for a queue.
 type Message struct {
@@ -133,7 +136,7 @@ func (o *Outbox) Add(m Message, done func(error)) {
 	}
 	o.pending = append(o.pending, one)
 	o.bytes += one.size
-	o.underWay += one.size
+	o.underWay += one.size + overhead
 	if len(o.pending) == MaxMessages {
 		o.cutLocked()
 	}
@@ -152,7 +155,7 @@ func (o *Outbox) end(m queued, err error) {
 	m.done(err)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.underWay -= m.size; o.underWay <= maxUnderWay {
+	if o.underWay -= m.size + overhead; o.underWay <= maxUnderWay {
 		o.makeRoomLocked()
 	}
 }
@@ -179,28 +182,31 @@ func (o *Outbox) cutLocked() {
 		return
 	}
 	o.timer.Stop()
-	o.sends.Go(func() {
-		alone := o.deliver(messages)
-		for _, m := range alone {
-			o.deliver([]queued{m})
-		}
-	})
+	o.sends.Go(func() { o.deliver(messages) })
 }
 
 // deliver sends a batch, and sends again only what the queue refuses for now, until
-// nothing is left or there is no time. It returns the messages that are refused
-// for good as part of the batch: sent alone they cannot block the others.
-func (o *Outbox) deliver(messages []queued) (alone []queued) {
+// nothing is left or there is no time.
+func (o *Outbox) deliver(messages []queued) {
 	b := &batch{outbox: o, messages: messages}
 	defer b.release()
 	caller := o.caller
 	caller.Gate = b
 	if err := caller.Do(b.send, slog.Int("messages", len(messages))); err != nil {
 		for _, m := range b.messages {
-			o.end(m, err)
+			if cloud.ErrorOf(err).Unrecognized && len(messages) > 1 {
+				o.deliverAlone(m)
+			} else {
+				o.end(m, err)
+			}
 		}
 	}
-	return b.alone
+}
+
+// deliverAlone sends a message that is refused as part of a batch: alone it cannot
+// block the others.
+func (o *Outbox) deliverAlone(m queued) {
+	o.sends.Go(func() { o.deliver([]queued{m}) })
 }
 
 // batch is a batch on its way: the messages that the queue has not accepted yet. As
@@ -208,9 +214,8 @@ func (o *Outbox) deliver(messages []queued) (alone []queued) {
 type batch struct {
 	outbox   *Outbox
 	messages []queued
-	alone    []queued // refused for good as part of the batch
-	partly   bool     // the queue has taken a part of the last attempt
-	holds    bool     // a slot
+	partly   bool // the queue has taken a part of the last attempt
+	holds    bool // a slot
 }
 
 // Enter implements [attempt.Gate].
@@ -267,7 +272,7 @@ func (b *batch) send(ctx context.Context) (reason error) {
 		case err == nil, cloud.KindOf(err) == cloud.Permanent && len(messages) == 1:
 			b.outbox.end(m, err)
 		case cloud.KindOf(err) == cloud.Permanent:
-			b.alone = append(b.alone, m)
+			b.outbox.deliverAlone(m)
 		default:
 			again = append(again, m)
 			// An operator fault outweighs the rest: sending again is of no use then.

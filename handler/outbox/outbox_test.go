@@ -192,3 +192,90 @@ func TestOutbox_AFaultLetsThoseGoOnThatWait(t *testing.T) {
 		assert.Less(t, time.Since(started), 3*time.Second)
 	})
 }
+
+// refusingQueue answers for each message with what refuse returns.
+type refusingQueue struct {
+	refuse   func(body string, of int) error // of: messages in the request
+	requests atomic.Int32
+}
+
+func (q *refusingQueue) Send(_ context.Context, messages []outbox.Message) []error {
+	q.requests.Add(1)
+	answers := make([]error, len(messages))
+	for i, m := range messages {
+		answers[i] = q.refuse(m.Body, len(messages))
+	}
+	return answers
+}
+
+func (q *refusingQueue) Size(body string) int { return len(body) }
+
+// send adds bodies, and returns when and how each has ended.
+func send(o *outbox.Outbox, bodies ...string) (after map[string]time.Duration, errs map[string]error) {
+	after, errs = make(map[string]time.Duration), make(map[string]error)
+	var mu sync.Mutex
+	started := time.Now()
+	for _, body := range bodies {
+		o.Add(outbox.Message{Body: body}, func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			after[body], errs[body] = time.Since(started), err
+		})
+	}
+	o.Flush()
+	return after, errs
+}
+
+// A whole request is refused with an unknown code because of one message in it.
+func TestOutbox_AnUnknownRefusalTakesOneMessageOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		odd := &cloud.Error{Service: "MNS", Code: "MessageBodyOdd", HTTPStatusCode: 400, Unrecognized: true}
+		queue := &refusingQueue{refuse: func(body string, of int) error {
+			if of > 1 || body == "odd" { // the odd message is in every request for several
+				return odd
+			}
+			return nil
+		}}
+		_, errs := send(open(t, queue, time.Minute), "a", "odd", "b", "c")
+		assert.Equal(t, map[string]error{"a": nil, "odd": odd, "b": nil, "c": nil}, errs)
+		assert.EqualValues(t, 3+3+3, queue.requests.Load(), "three attempts together, one of each of three, three of the odd one")
+	})
+}
+
+// What is refused for good in a batch is sent alone at once, whatever the rest waits for.
+func TestOutbox_ARefusedMessageDoesNotWaitForItsBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &refusingQueue{refuse: func(body string, of int) error {
+			switch {
+			case body == "large" && of > 1:
+				return &cloud.Error{Service: "MNS", Kind: cloud.Permanent, Code: "InvalidArgument", HTTPStatusCode: 400}
+			case body == "failing":
+				return &cloud.Error{Service: "MNS", Kind: cloud.Transient, Code: "InternalError", HTTPStatusCode: 500}
+			}
+			return nil
+		}}
+		after, errs := send(open(t, queue, time.Minute), "large", "failing")
+		require.NoError(t, errs["large"])
+		require.Error(t, errs["failing"])
+		assert.Zero(t, after["large"])
+		assert.Greater(t, after["failing"], 30*time.Second)
+	})
+}
+
+// Small messages cost more memory than their bytes.
+func TestOutbox_BoundsSmallMessagesToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{before: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		o := open(t, queue, time.Minute)
+		var added atomic.Int32
+		go func() {
+			for range 10_000 {
+				o.Add(outbox.Message{Body: "1"}, func(error) {})
+				added.Add(1)
+			}
+			o.Flush()
+		}()
+		time.Sleep(time.Second)
+		assert.LessOrEqual(t, added.Load(), int32(4<<20>>10))
+	})
+}
