@@ -36,7 +36,7 @@ func newBatch(budget attempt.Budget, h *Handler, log *attempt.Log) *batch {
 	b := &batch{
 		handler: h,
 		caller: &attempt.Caller{
-			Gate: h.limits.NewGate(h.limits.Concurrency), Starting: starting, Running: budget.Calls, Service: attempt.DBS,
+			Gate: h.limits.NewPacer(h.limits.Concurrency), Starting: starting, Running: budget.Calls, Service: attempt.DBS,
 			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log,
 		},
 		tally:       &tally{log: log},

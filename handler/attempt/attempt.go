@@ -115,8 +115,6 @@ type Gate interface {
 	Enter(ctx context.Context) (number int, err error)
 	// Leave notes that an attempt ended, and how.
 	Leave(number int, err error)
-	// Pause waits until no pause holds attempts back, or ctx ends.
-	Pause(ctx context.Context)
 }
 
 // Open is the gate of calls that nothing holds back.
@@ -127,9 +125,6 @@ func (Open) Enter(ctx context.Context) (int, error) { return 0, context.Cause(ct
 
 // Leave implements Gate.
 func (Open) Leave(int, error) {}
-
-// Pause implements Gate.
-func (Open) Pause(context.Context) {}
 
 // Caller makes calls to one service. It is safe for concurrent use.
 type Caller struct {

@@ -96,7 +96,7 @@ func TestDo_CountsOnlyRefusalsAsRefusals(t *testing.T) {
 // A call whose gate closes after a failure ends with that failure, which says more.
 func TestDo_ReturnsTheLastFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gate := attempt.NewLimits(1, 0).NewGate(1)
+		gate := attempt.NewLimits(1, 0).NewPacer(1)
 		caller := open(t, 10*time.Second, gate)
 		first := true
 		err := caller.Do(func(context.Context) error {
@@ -116,7 +116,7 @@ func TestDo_ReturnsTheLastFailure(t *testing.T) {
 
 func TestGate_NeverLetsInMoreThanTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		caller := open(t, time.Minute, attempt.NewLimits(4, 0).NewGate(4))
+		caller := open(t, time.Minute, attempt.NewLimits(4, 0).NewPacer(4))
 		var mu sync.Mutex
 		inFlight, peak := 0, 0
 		var calls sync.WaitGroup
@@ -144,7 +144,7 @@ func TestGate_NeverLetsInMoreThanTheLimit(t *testing.T) {
 // alone after a long wait hint is followed by another that does.
 func TestGate_OneCallTriesAfterALongHint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gate := attempt.NewLimits(8, 0).NewGate(8)
+		gate := attempt.NewLimits(8, 0).NewPacer(8)
 		caller := open(t, time.Minute, gate)
 		require.Error(t, caller.Once(&attempt.State{}, func(context.Context) error { return throttled(30 * time.Second) }))
 		hinted := time.Now()
@@ -171,7 +171,7 @@ func TestGate_OneCallTriesAfterALongHint(t *testing.T) {
 
 func TestGate_PauseLastsAsLongAsAHint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gate := attempt.NewLimits(8, 0).NewGate(8)
+		gate := attempt.NewLimits(8, 0).NewPacer(8)
 		_ = open(t, time.Minute, gate).Once(&attempt.State{}, func(context.Context) error { return throttled(5 * time.Second) })
 		hinted := time.Now()
 		gate.Pause(t.Context())

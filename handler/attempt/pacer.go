@@ -29,11 +29,11 @@ func NewLimits(concurrency, perSecond int) *Limits {
 	return l
 }
 
-// NewGate returns the gate of the calls to DBS of one invocation, with at most the given
+// NewPacer returns the gate of the calls to DBS of one invocation, with at most the given
 // number of calls in flight.
-func (l *Limits) NewGate(most int) Gate {
+func (l *Limits) NewPacer(most int) *Pacer {
 	most = max(most, 1)
-	p := &pacer{most: most, rate: l.rate, limit: float64(most)}
+	p := &Pacer{most: most, rate: l.rate, limit: float64(most)}
 	p.timer = time.AfterFunc(time.Hour, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -50,13 +50,14 @@ const fall = 0.7
 // longestPause bounds how long a wait hint holds back the calls of other events.
 const longestPause = 10 * time.Second
 
-// pacer is the gate of the calls to DBS, first come, first served. DBS throttles the
+// Pacer is the gate of the calls to DBS, first come, first served. DBS throttles the
 // account and not one call, so all calls of an invocation share one limit on calls in
 // flight: it starts at most, grows by one for each round of answers that are not
 // throttled, and falls once for each round in which one is. At one call in flight a
 // pause between calls grows instead. A wait that DBS asks for is kept up to
-// longestPause; if DBS asks for more, one call then tries alone.
-type pacer struct {
+// longestPause; if DBS asks for more, one call then tries alone. It is safe for
+// concurrent use.
+type Pacer struct {
 	most int
 	rate *rate.Limiter // of MAX_REQUESTS_PER_SECOND; nil: no limit
 
@@ -82,7 +83,7 @@ type turn struct {
 }
 
 // Enter implements Gate.
-func (p *pacer) Enter(ctx context.Context) (number int, err error) {
+func (p *Pacer) Enter(ctx context.Context) (number int, err error) {
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
@@ -110,8 +111,8 @@ func (p *pacer) Enter(ctx context.Context) (number int, err error) {
 	return 0, context.Cause(ctx)
 }
 
-// Pause implements Gate.
-func (p *pacer) Pause(ctx context.Context) {
+// Pause waits until no pause holds attempts back, or ctx ends.
+func (p *Pacer) Pause(ctx context.Context) {
 	p.mu.Lock()
 	pause := time.Until(p.resume)
 	p.mu.Unlock()
@@ -119,7 +120,7 @@ func (p *pacer) Pause(ctx context.Context) {
 }
 
 // Leave implements Gate.
-func (p *pacer) Leave(number int, err error) {
+func (p *Pacer) Leave(number int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch service := cloud.ErrorOf(err); {
@@ -135,7 +136,7 @@ func (p *pacer) Leave(number int, err error) {
 }
 
 // throttledLocked notes a throttled answer, with the wait that it asks for.
-func (p *pacer) throttledLocked(number int, hint time.Duration) {
+func (p *Pacer) throttledLocked(number int, hint time.Duration) {
 	if number > p.fell {
 		p.fell = p.started
 		if p.limit <= 1 {
@@ -162,7 +163,7 @@ func (p *pacer) throttledLocked(number int, hint time.Duration) {
 
 // leaveLocked gives back the place of a call; trial is what follows if it was the one
 // that tried alone.
-func (p *pacer) leaveLocked(number, trial int) {
+func (p *Pacer) leaveLocked(number, trial int) {
 	p.inFlight--
 	if p.trial == number {
 		p.trial = trial
@@ -171,7 +172,7 @@ func (p *pacer) leaveLocked(number, trial int) {
 }
 
 // admitLocked lets the calls start that may, and sets the timer for the next one.
-func (p *pacer) admitLocked() {
+func (p *Pacer) admitLocked() {
 	for len(p.waiting) > 0 && p.hasPlaceLocked() {
 		if wait := p.waitLocked(); wait > 0 {
 			p.timer.Reset(wait)
@@ -189,13 +190,13 @@ func (p *pacer) admitLocked() {
 }
 
 // hasPlaceLocked reports whether the number of calls in flight allows another one.
-func (p *pacer) hasPlaceLocked() bool {
+func (p *Pacer) hasPlaceLocked() bool {
 	return p.trial == upcoming || p.trial == 0 && p.inFlight < int(p.limit)
 }
 
 // waitLocked returns how long a call has to wait though it has a place. If it need not,
 // it takes its turn of MAX_REQUESTS_PER_SECOND.
-func (p *pacer) waitLocked() time.Duration {
+func (p *Pacer) waitLocked() time.Duration {
 	now := time.Now()
 	if pause := p.resume.Sub(now); pause > 0 {
 		return pause

@@ -107,7 +107,7 @@ func (c *Checker) Run(ctx context.Context, requestID string) Report {
 	defer cancelCalls()
 	tries := append(c.dbsTries(), c.queueTries()...)
 	callers := map[string]*attempt.Caller{
-		attempt.DBS: {Gate: c.limits.NewGate(len(tries)), Starting: calls, Running: calls,
+		attempt.DBS: {Gate: c.limits.NewPacer(len(tries)), Starting: calls, Running: calls,
 			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log, Service: attempt.DBS},
 		attempt.MNS: {Gate: attempt.Open{}, Starting: calls, Running: calls,
 			Patience: attempt.NewPatience(attempt.PublishTimeout), Log: log, Service: attempt.MNS},

@@ -94,12 +94,12 @@ func (d *Discoverer) newRun(budget attempt.Budget, command events.Discover, log 
 	if command.LookbackHours == 0 && len(command.BackupSetIDs) > 0 {
 		hours = events.MaxLookbackHours
 	}
-	now := time.Now()
+	now, pacer := time.Now(), d.limits.NewPacer(d.limits.Concurrency)
 	r := &run{
 		config: d.config, command: command, lists: d.lists, source: d.source,
 		now: now, since: now.Add(-time.Duration(hours) * time.Hour),
-		concurrency: d.limits.Concurrency, budget: budget, log: log,
-		dbs: &attempt.Caller{Gate: d.limits.NewGate(d.limits.Concurrency), Starting: budget.Calls, Running: budget.Calls,
+		concurrency: d.limits.Concurrency, budget: budget, log: log, pause: pacer.Pause,
+		dbs: &attempt.Caller{Gate: pacer, Starting: budget.Calls, Running: budget.Calls,
 			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log, Service: attempt.DBS},
 		large: make(chan struct{}, 1),
 	}
@@ -117,6 +117,7 @@ type run struct {
 	concurrency int
 	budget      attempt.Budget // Calls is for reading the lists, Publishing is for announcements
 	dbs         *attempt.Caller
+	pause       func(context.Context) // waits until DBS lets calls start
 	log         *attempt.Log
 	large       chan struct{}       // has a place for the plan that reads a large list
 	depth       func() (int, error) // of the source queue, asked for once
@@ -146,7 +147,7 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 	atOnce := max(1, min(plansAtOnce, len(plans), r.concurrency))
 	look := func(i int) {
 		left := int(untaken.Add(-1)) + 1
-		r.dbs.Gate.Pause(r.budget.Calls)
+		r.pause(r.budget.Calls)
 		share := r.budget.Calls
 		if deadline, ok := share.Deadline(); ok && left > atOnce {
 			part := time.Until(deadline) * time.Duration(atOnce) / time.Duration(left)

@@ -79,7 +79,7 @@ func begin(t *testing.T) *invocation {
 	t.Cleanup(release)
 	log := attempt.NewLog(slog.New(slog.NewJSONHandler(in.log, nil)))
 	in.Follower = &follow.Follower{
-		Caller: &attempt.Caller{Gate: attempt.NewLimits(4, 0).NewGate(4), Starting: budget.Calls, Running: budget.Calls,
+		Caller: &attempt.Caller{Gate: attempt.NewLimits(4, 0).NewPacer(4), Starting: budget.Calls, Running: budget.Calls,
 			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log, Service: attempt.DBS},
 		Tasks: in.tasks, Results: outbox.New(budget, in.results, log), Source: outbox.New(budget, in.source, log),
 		Log: log.Logger,

@@ -242,9 +242,6 @@ func (b *batch) Leave(int, error) {
 	}
 }
 
-// Pause implements [attempt.Gate].
-func (b *batch) Pause(context.Context) {}
-
 func (b *batch) release() {
 	if b.holds {
 		<-b.outbox.slots
