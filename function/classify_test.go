@@ -63,7 +63,7 @@ func failures() map[string]struct {
 		"500, unknown code": {refused(500, "New"), verdict{transient, false, false, "New"}},
 		"200, unknown code": {refused(200, "New"), verdict{transient, false, true, "New"}},
 		"408, unknown code": {refused(408, "New"), verdict{transient, false, false, "New"}},
-		"400, no code":      {refused(400, ""), verdict{transient, false, true, "NoCode"}},
+		"400, no code":      {refused(400, ""), verdict{transient, false, false, "NoCode"}}, // perhaps of a gateway
 		"a page with 200":   {foreign(200), verdict{transient, false, false, "NotAnAnswer"}},
 		"a redirect":        {foreign(302), verdict{transient, false, false, "NotAnAnswer"}},
 		"a page with 404":   {foreign(404), verdict{transient, false, false, "NotAnAnswer"}},
@@ -395,6 +395,7 @@ func TestClassify_HidesSecrets(t *testing.T) {
 		"the token":           "hush-token",
 		"a link to a backup":  "see https://b.oss-cn-hangzhou.aliyuncs.com/hush?OSSAccessKeyId=hush&Expires=1&Signature=hush",
 		"a link, version 4":   "https://b.oss-cn-hangzhou.aliyuncs.com/hush?x-oss-signature=hush",
+		"a token in a query":  "x-acs-security-token=CAIS%2Bhush is malformed",
 		"a link, escaped":     "https%3A%2F%2Fb.oss-cn-hangzhou.aliyuncs.com%2Fhush%3FSignature%3Dhush",
 		"an official refusal": "SignatureDoesNotMatch Authorization: hush",
 	} {

@@ -77,7 +77,7 @@ func credentialOf(ctx context.Context, fallback credential) (credential, error) 
 // services do when they refuse a signature, or a signed link to a backup.
 func (c credential) redact(message string) string {
 	key := c()
-	for _, text := range []string{"ignature=", "ignature%3D", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-",
+	for _, text := range []string{"ignature=", "ignature%3D", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-", "ecurity-token=", "ecurity-token%3D",
 		*key.AccessKeySecret, *key.SecurityToken} {
 		if text != "" && strings.Contains(message, text) {
 			return "(the message quotes a signed request or link and is withheld)"

@@ -101,7 +101,7 @@ func readDBS(got answer, reply any, head *envelope) error {
 		code:    string(cmp.Or(head.ErrCode, head.Code)),
 		message: string(cmp.Or(head.ErrMessage, head.Message, "the answer gives no reason")),
 	}
-	if status := head.HTTPStatusCode.number(); got.ok() && status >= 300 && status <= 599 {
+	if status := head.HTTPStatusCode.number(); status >= 300 && status > int64(got.status) && status <= 599 {
 		head.refused.status = int(status)
 	}
 	if !got.ok() || !strings.EqualFold(string(head.Success), "true") {

@@ -196,6 +196,8 @@ func TestReadTask(t *testing.T) {
 		"the status inside":     {200, `{"HttpStatusCode":403,"Success":false,"ErrCode":"New"}`, verdict{kind: fault, code: "New"}},
 		"no status inside":      {200, `{"Success":false,"ErrCode":"New"}`, verdict{unknown: true, code: "New"}},
 		"an odd status inside":  {200, `{"HttpStatusCode":700,"Success":false,"ErrCode":"New"}`, verdict{unknown: true, code: "New"}},
+		"a worse status inside": {400, `{"HttpStatusCode":503,"Success":false,"ErrCode":"InvalidParameter"}`, verdict{code: "InvalidParameter"}},
+		"JSON of a gateway":     {404, `{"message":"no Route matched with those values"}`, verdict{code: "NoCode"}},
 		"another status inside": {503, `{"HttpStatusCode":403,"Success":false,"ErrCode":"New"}`, verdict{code: "New"}},
 		"the status inside, as text": {200, `{"HttpStatusCode":"400","Success":false,"ErrCode":"New"}`,
 			verdict{unknown: true, code: "New"}},
