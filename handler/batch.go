@@ -272,9 +272,9 @@ func (b *batch) fail(d *delivery, e ending) {
 	_, kept := b.handler.deadLettered.get(d.message) // by an earlier invocation, which could not publish the failure
 	switch {
 	case kept,
-		d.event.ByHand,    // the person has it
-		d.event.Announced, // DBS has the set, and the next run would announce it again
-		body == "":        // MNS takes no empty message
+		d.event.ByHand, // the person has it
+		d.event.Announced && d.event.Request.ClientToken != "", // DBS has the set, and the next run would announce it again
+		body == "": // MNS takes no empty message
 		b.publish(d, e)
 		return
 	case len(body) > outbox.MaxBytes:

@@ -3,6 +3,7 @@ package handler_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,4 +148,12 @@ func TestHandler_ARefusedAnnouncementIsNotDeadLettered(t *testing.T) {
 	assert.Equal(t, "Param.NotFound", d.results.results(t)["job/mysql-bin.000054"].Data.ErrCode)
 	require.Len(t, d.lines(t, "event failed"), 1)
 	assert.Equal(t, "ERROR", d.lines(t, "event failed")[0]["level"])
+
+	// One that cannot be read is nobody's announcement.
+	odd := strings.Replace(announcement, `"COMPLETED"`, `"ODD"`, 1)
+	require.NotEqual(t, announcement, odd)
+	_, err = d.Handle(t.Context(), "", batch(odd))
+	require.NoError(t, err)
+	require.Len(t, d.deadLetters.messages, 1)
+	assert.Equal(t, odd, d.deadLetters.messages[0])
 }
