@@ -128,7 +128,7 @@ const commands = `. The commands are {"Check":{}}, which tries the deployment, a
 func wrongCase(found []string, known ...string) string {
 	for _, k := range known {
 		for _, name := range found {
-			if !slices.Contains(found, k) && strings.EqualFold(name, k) {
+			if strings.EqualFold(name, k) && !slices.Contains(found, k) {
 				return fmt.Sprintf("names are case-sensitive: %s, not %s", k, name)
 			}
 		}

@@ -18,8 +18,8 @@ type Decoder struct {
 	DataFormat string
 }
 
-// maxBody bounds the Body of an event that came without a message, in bytes of JSON. No
-// queue message holds more: 64 KB, of which each byte may be escaped as six.
+// maxBody bounds the Body of an event, in bytes of JSON. No queue message holds more:
+// 64 KB, of which each byte may be escaped as six.
 const maxBody = 6 * 64 << 10
 
 // Decode yields the messages of a payload, in order, each read on its own. An event
@@ -70,18 +70,19 @@ func (d Decoder) Decode(payload []byte) iter.Seq2[Event, error] {
 // an array element, by which an error names it if it has no envelope, or 0 for the whole
 // payload, which was typed by hand if it has no envelope.
 func (d Decoder) message(value raw, number int) (Event, error) {
-	r := reader{}
+	r := reader{body: value}
 	err := r.unwrap(value, 0)
 	event := r.event
 	event.ByHand = r.byHand || number == 0 && !r.enveloped
+	event.ID = cmp.Or(event.ID, event.MessageID)
 	switch {
+	case len(r.body) > maxBody:
+		event.ID = cmp.Or(event.ID, digest(r.body)) // in place of a copy
 	case r.delivered:
-	case len(value) > maxBody:
-		event.ID = cmp.Or(event.ID, digest(value)) // in place of a copy
+		event.Body = string(r.body)
 	default:
 		event.Body = value.string()
 	}
-	event.ID = cmp.Or(event.ID, event.MessageID)
 	if err == nil && event.DryRun && !event.ByHand {
 		if err = malformed("DryRun is for events typed by hand; this one was delivered"); !r.enveloped {
 			event.ByHand = true // no trigger sends it, so nothing is published for it
@@ -138,7 +139,8 @@ type object struct {
 type reader struct {
 	event     Event
 	enveloped bool // in an envelope of any kind
-	delivered bool // in a queue or topic message, whose body is in event.Body
+	delivered bool // in a queue or topic message
+	body      raw  // what was delivered; else the message as a JSON value
 	byHand    bool // typed, whatever is around it
 	startTime string
 }
@@ -225,8 +227,7 @@ func (r *reader) unwrapMessage(sent time.Time, id, body raw, field string, depth
 	r.enveloped = true
 	content := body.text()
 	if !r.delivered {
-		r.delivered = true
-		r.event.Body = string(content)
+		r.delivered, r.body = true, content
 		if err := readID(&r.event.MessageID, "the message ID", id); err != nil {
 			return err
 		}

@@ -73,10 +73,13 @@ func elements(array []byte) iter.Seq[raw] {
 	}
 }
 
-// names returns the sorted names of an object's members; none if the value is no object.
+// names returns the sorted names of an object's members; none if the value is not an
+// object, or larger than any message.
 func names(object []byte) []string {
 	var members map[string]raw
-	_ = unmarshal(object, &members)
+	if len(object) <= maxBody {
+		_ = unmarshal(object, &members)
+	}
 	return slices.Sorted(maps.Keys(members))
 }
 
