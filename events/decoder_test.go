@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -373,4 +374,25 @@ func TestDecoder_KeepsNoBodyThatNoQueueCouldHold(t *testing.T) {
 		assert.LessOrEqual(t, len(event.Body), 1)
 	}
 	assert.Len(t, ids, 3)
+}
+
+// Nor is the body of a message in an envelope kept, or a copy of it.
+func TestDecoder_KeepsNoBodyOfAMessageThatIsTooLarge(t *testing.T) {
+	large := strings.Repeat("A", 400_000)
+	for name, c := range map[string]struct{ payload, id string }{
+		"with a message ID":    {`[{"messageId":"m","messageBody":"` + large + `"}]`, "m"},
+		"without one":          {`[{"messageBody":"` + large + `"}]`, fmt.Sprintf("%x", sha256.Sum256([]byte(large)))},
+		"without an envelope":  {`["` + large + `"]`, fmt.Sprintf("%x", sha256.Sum256([]byte(`"`+large+`"`)))},
+		"with a line break":    {`[{"messageId":"m","messageBody":"AAAA\n` + large + `"}]`, "m"},
+		"in a CloudEvent":      {`[{"specversion":"1.0","id":"e","data":{"messageId":"m","messageBody":"` + large + `"}}]`, "e"},
+		"many unknown members": {`[{"messageId":"m","messageBody":{` + strings.Repeat(`"a":1,`, 70_000) + `"b":1}}]`, "m"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := decode(t, []byte(c.payload))
+			require.Len(t, all, 1)
+			require.NotNil(t, all[0].err)
+			assert.Empty(t, all[0].event.Body)
+			assert.Equal(t, c.id, all[0].event.ID)
+		})
+	}
 }
