@@ -170,14 +170,11 @@ func (r *settingsReader) backupPlanIDs(name string) []string {
 	var ids []string
 	for id := range strings.SplitSeq(value, ",") {
 		switch id = strings.TrimSpace(id); {
-		case id == "":
-			r.wrong("%s is %.300q: an entry is empty", name, value)
-			return nil
 		case strings.EqualFold(id, events.AllPlans):
 			r.wrong("%s is %.300q: give either all or IDs", name, value)
 			return nil
 		case !events.IsBackupPlanID(id):
-			r.wrong("%s has %.300q: an ID has at most 128 letters, digits, hyphens and underscores", name, id)
+			r.wrong("%s has %.300q: an ID has 1 to 128 letters, digits, hyphens and underscores", name, id)
 		case slices.Contains(ids, id):
 			r.wrong("%s names %q twice", name, id)
 		default:
