@@ -80,7 +80,7 @@ func (o *openEvents) reasons() string {
 func (o *openEvents) names() string {
 	var names []string
 	for _, e := range o.first[:min(len(o.first), 3)] {
-		names = append(names, events.Truncate(e.name, 64))
+		names = append(names, events.Truncate(e.name, 45))
 	}
 	if len(names) == 0 {
 		return o.counts()
@@ -121,15 +121,15 @@ type OperatorFaultError struct {
 }
 
 func (e *OperatorFaultError) Error() string {
-	fault := cloud.ErrorOf(e.Fault)
-	text := "operator fault: " + events.Truncate(fault.Cause(), 250)
+	const prefix = "operator fault: "
+	fault, rest := cloud.ErrorOf(e.Fault), ""
 	if fault.Fix != "" {
-		text += ". Fix: " + events.Truncate(fault.Fix, 150)
+		rest = ". Fix: " + events.Truncate(fault.Fix, 150)
 	}
 	if e.open.events > 0 {
-		text += ". " + e.open.names()
+		rest += ". " + e.open.names()
 	}
-	return events.Truncate(text, maxFault)
+	return prefix + events.Truncate(fault.Cause(), maxFault-len(prefix)-len(rest)) + rest
 }
 
 func (e *OperatorFaultError) Unwrap() error { return e.Fault }

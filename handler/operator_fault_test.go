@@ -129,6 +129,7 @@ func TestHandler_AnOperatorFaultSaysCauseAndFixOnce(t *testing.T) {
 		assert.Contains(t, text, "DBS NoPermission (HTTP 403): You are not authorized.")
 		assert.Equal(t, 1, strings.Count(text, "grant dbs:X"))
 		assert.Contains(t, text, "100 of 100 events are open: event-")
+		assert.Equal(t, 3, strings.Count(text, "event-"), "three names, however long the rest is")
 	})
 }
 
