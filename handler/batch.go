@@ -75,18 +75,22 @@ func (b *batch) run(payload []byte) (Summary, error) {
 	}
 	b.dispatcher.drain()
 	// Last: each question takes a place and a turn that an event may need.
-	for _, question := range b.follower.Questions() {
+	for _, question := range b.follower.Questions {
 		b.dispatcher.dispatch(question)
 	}
 	b.dispatcher.finish()
-	// In this order: a published dead letter adds a result, a published result a follow-up.
+	b.flush()
+	summary, err := b.tally.close(read, unread)
+	return summary, cmp.Or(err, refused)
+}
+
+// flush publishes what is ready: a dead letter adds a result, and a result a follow-up.
+func (b *batch) flush() {
 	b.deadLetters.Flush()
 	b.results.Flush()
 	if b.source != nil {
 		b.source.Flush()
 	}
-	summary, err := b.tally.close(read, unread)
-	return summary, cmp.Or(err, refused)
 }
 
 // start starts the work that an event needs.
@@ -156,8 +160,8 @@ func (b *batch) join(d *delivery) *creation {
 		b.reject(d, &events.Error{Code: events.CodeConflict,
 			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID, or a ClientToken, of its own"})
 	case stepOpen:
-		b.leaveOpen(d, events.NewResultData(d.event),
-			fmt.Errorf("another event of the batch has the same ClientToken and a different request, and is open: %w", c.answer.failure))
+		b.end(d, ending{outcome: outcomeOpen, data: events.NewResultData(d.event), reason: fmt.Errorf(
+			"another event of the batch has the same ClientToken and a different request, and is open: %w", c.answer.failure)})
 	case stepWait:
 	}
 	return nil
@@ -344,11 +348,8 @@ func (b *batch) leaveUnpublished(d *delivery, e ending, what string, err error) 
 	if cloud.KindOf(err) == cloud.OperatorFault {
 		b.stop(err)
 	}
-	b.leaveOpen(d, e.data, &unpublishedError{what: what, task: Task{ID: e.data.BackupSetDownloadTaskID, RequestID: e.data.RequestID}, err: err})
-}
-
-func (b *batch) leaveOpen(d *delivery, data events.ResultData, reason error) {
-	b.end(d, ending{outcome: outcomeOpen, data: data, reason: reason})
+	reason := &unpublishedError{what: what, task: Task{ID: e.data.BackupSetDownloadTaskID, RequestID: e.data.RequestID}, err: err}
+	b.end(d, ending{outcome: outcomeOpen, data: e.data, reason: reason})
 }
 
 // end counts and logs the end of an event, and of its repeats.

@@ -55,8 +55,7 @@ const longestPause = 10 * time.Second
 // flight: it starts at most, grows by one for each round of answers that are not
 // throttled, and falls once for each round in which one is. At one call in flight a
 // pause between calls grows instead. A wait that DBS asks for is kept up to
-// longestPause; if DBS asks for more, one call then tries alone. It is safe for
-// concurrent use.
+// longestPause; if DBS asks for more, one call tries alone. Safe for concurrent use.
 type Pacer struct {
 	most int
 	rate *rate.Limiter // of MAX_REQUESTS_PER_SECOND; nil: no limit

@@ -68,7 +68,7 @@ type Follower struct {
 	Encoding events.Encoding
 	Log      *slog.Logger
 
-	questions []*Question
+	Questions []*Question // the calls to make for what was taken, one for each task
 	byTask    map[string]*Question
 	refused   sync.Once
 	gone      sync.Once
@@ -92,13 +92,10 @@ func (f *Follower) Take(u events.FollowUp, done func(Ending)) {
 			f.byTask = make(map[string]*Question)
 		}
 		f.byTask[id] = q
-		f.questions = append(f.questions, q)
+		f.Questions = append(f.Questions, q)
 	}
 	q.asking = append(q.asking, asking{u, done})
 }
-
-// Questions returns the calls to make for what was taken, one for each task.
-func (f *Follower) Questions() []*Question { return f.questions }
 
 // Question asks for the state of one task, for all follow-ups that are about it.
 type Question struct {

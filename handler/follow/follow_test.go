@@ -108,7 +108,7 @@ func (in *invocation) answer(age time.Duration, taskIDs ...string) []follow.Endi
 			endings = append(endings, e)
 		})
 	}
-	for _, q := range in.Questions() {
+	for _, q := range in.Questions {
 		_, again := q.Attempt()
 		if again {
 			panic("a question is asked once")
@@ -220,7 +220,7 @@ func TestFollower_GivesNoTaskUpThatWasNotAskedFor(t *testing.T) {
 				in.Caller.Starting = over
 				var ended follow.Ending
 				in.Take(events.NewFollowUp(created("task-1", 8*24*time.Hour)), func(e follow.Ending) { ended = e })
-				ask(in.Questions()[0])
+				ask(in.Questions[0])
 				in.Source.Flush()
 				assert.Empty(t, in.tasks.asked)
 				assert.Equal(t, follow.Pending, ended.Outcome)
