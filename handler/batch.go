@@ -63,6 +63,11 @@ func (b *batch) run(payload []byte) (Summary, error) {
 	var refused error
 	read, unread := 0, false
 	for event, malformed := range b.handler.decoder.Decode(payload) {
+		if read > 0 && read%maxKept == 0 {
+			b.dispatcher.drain()
+			b.flush()
+			b.duplicates = newDuplicates()
+		}
 		if unread = b.publishing.Err() != nil; unread {
 			break
 		}
@@ -83,6 +88,10 @@ func (b *batch) run(payload []byte) (Summary, error) {
 	summary, err := b.tally.close(read, unread)
 	return summary, cmp.Or(err, refused)
 }
+
+// maxKept is how many events are told apart at a time, some kilobyte each: twice as many
+// as the largest batch of the trigger has. Of more, the first must end.
+const maxKept = 20_000
 
 // flush publishes what is ready: a dead letter adds a result, and a result a follow-up.
 func (b *batch) flush() {

@@ -231,3 +231,24 @@ func TestHandler_EventsOfOneTokenFollowEachOther(t *testing.T) {
 		})
 	}
 }
+
+// A payload of more events than are told apart at a time is handled whole. The benchmark
+// shows what that saves: the row of the different numbers.
+func TestHandler_APayloadOfManyEventsIsHandledInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		const numbers = 40_000
+		payload := []byte("[" + item(1))
+		for i := range numbers {
+			payload = strconv.AppendInt(append(payload, ','), int64(i), 10)
+		}
+		payload = append(payload, ","+item(1)+"]"...)
+		summary, err := d.Handle(t.Context(), "", payload)
+		require.NoError(t, err)
+		assert.Equal(t, numbers, summary.Failed)
+		assert.Equal(t, 1, summary.Created)
+		assert.Equal(t, 1, summary.AlreadyDone, "the same event again, in another part")
+		assert.Equal(t, 1, d.dbs.total)
+		assert.Len(t, d.deadLetters.messages, numbers)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,6 +56,24 @@ func (b *bench) memoryLimits() error {
 		}},
 		{name: "1,000,000 numbers in 2 MB", payload: func() []byte {
 			return append(append([]byte("[1"), bytes.Repeat([]byte(",1"), 999_999)...), ']')
+		}},
+		{name: "400,000 different numbers in 3 MB", payload: func() []byte {
+			text := []byte("[0")
+			for i := range 399_999 {
+				text = strconv.AppendInt(append(text, ','), int64(i+1), 10)
+			}
+			return append(text, ']')
+		}},
+		{name: "one message of 31 MB, of 3,000,000 members", payload: func() []byte {
+			text := []byte(`{"0":1`)
+			for i := 1; len(text) < 31_000_000; i++ {
+				text = append(strconv.AppendInt(append(text, `,"`...), int64(i), 10), `":1`...)
+			}
+			return append(text, '}')
+		}},
+		{name: "one message of 30 MB in base64, with line breaks", payload: func() []byte {
+			line := strings.Repeat("A", 76) + `\n`
+			return []byte(`[{"messageId":"1","messageBody":"` + strings.Repeat(line, 30_000_000/len(line)) + `"}]`)
 		}},
 		{name: "10,000 events, 31 MB, longest names, MNS hangs", mns: &standin.Fault{Kind: standin.Hang}, payload: func() []byte {
 			return payload(1, events, event{names: longest, padding: 31_000_000/events - len(payload(1, 1, event{names: longest, padding: 1}))})
