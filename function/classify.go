@@ -107,9 +107,8 @@ func (c *call) classify(err error) error {
 		case refused.status == http.StatusUnauthorized, refused.status == http.StatusForbidden:
 			verdict.kind = cloud.OperatorFault
 		default:
-			// The service itself says no: with a code, and a 4xx or, as the envelope of DBS
-			// allows, a 2xx. JSON without a code may be a gateway's.
-			failure.Unrecognized = !refused.foreign && refused.code != "" && refused.status != http.StatusRequestTimeout &&
+			// The service itself says no: with a 4xx or, as the envelope of DBS allows, a 2xx.
+			failure.Unrecognized = !refused.foreign && refused.status != http.StatusRequestTimeout &&
 				(refused.status < 300 || refused.status >= 400 && refused.status < 500)
 		}
 	}

@@ -93,7 +93,8 @@ type envelope struct {
 // unexpected form does not hide the rest of the envelope.
 func readDBS(got answer, reply any, head *envelope) error {
 	err := readJSON(got.body, reply)
-	if jsontext.Value(got.body).Kind() != '{' || !got.ok() && got.status < 400 || err != nil && readJSON(got.body, head) != nil {
+	if jsontext.Value(got.body).Kind() != '{' || !got.ok() && got.status < 400 || err != nil && readJSON(got.body, head) != nil ||
+		cmp.Or(head.Success, head.ErrCode, head.Code) == "" {
 		return foreign(got, "")
 	}
 	head.refused = refusal{
@@ -101,7 +102,8 @@ func readDBS(got answer, reply any, head *envelope) error {
 		code:    string(cmp.Or(head.ErrCode, head.Code)),
 		message: string(cmp.Or(head.ErrMessage, head.Message, "the answer gives no reason")),
 	}
-	if status := head.HTTPStatusCode.number(); status >= 300 && status > int64(got.status) && status <= 599 {
+	// A 2xx or a 400 may be the gateway's way to pass on any refusal.
+	if status := head.HTTPStatusCode.number(); (got.ok() || got.status == 400) && status > max(int64(got.status), 299) && status <= 599 {
 		head.refused.status = int(status)
 	}
 	if !got.ok() || !strings.EqualFold(string(head.Success), "true") {
@@ -128,7 +130,7 @@ func readTask(got answer) (handler.Task, error) {
 	switch {
 	case len(id) > events.MaxAnswerID:
 		return handler.Task{}, foreign(got, "")
-	case id == "":
+	case strings.TrimSpace(id) == "":
 		return handler.Task{}, &cloud.Error{Service: "DBS", Code: "NoTaskID", HTTPStatusCode: got.status,
 			RequestID: reply.refused.requestID, Message: "DBS answered with success but without a BackupSetDownloadTaskId"}
 	}
