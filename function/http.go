@@ -75,7 +75,7 @@ func exchange(
 	request.Header = header
 	// An instance that was frozen holds connections that the server has closed
 	// since. If this header is present, even without a value, which keeps it off the
-	// wire, net/http sends a POST again on a fresh connection: see
+	// wire, net/http sends a POST again on the next connection, until a fresh one: see
 	// https://pkg.go.dev/net/http#Transport
 	header["X-Idempotency-Key"] = []string{}
 	response, err := transport.RoundTrip(request)
@@ -83,6 +83,9 @@ func exchange(
 		return answer{}, errors.Join(ctx.Err(), err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode < 200 { // 101: the body is the connection, and no longer ends with ctx
+		return answer{status: response.StatusCode, header: response.Header}, nil
+	}
 	var read bytes.Buffer
 	read.Grow(int(min(max(response.ContentLength, 0), limit)) + bytes.MinRead)
 	size, err := read.ReadFrom(io.LimitReader(response.Body, limit+1))

@@ -142,3 +142,30 @@ func TestAdapters_ATimeoutNamesTheHostAndTheTime(t *testing.T) {
 	assert.Equal(t, "Timeout", got.Code)
 	assert.Regexp(t, `^no answer from `+host(s.mnsServer)+` within \d+ms$`, got.Message)
 }
+
+// After a 101 the connection belongs to the caller, and no context ends it.
+func TestAdapters_AnUpgradeDoesNotOutliveTheCall(t *testing.T) {
+	held := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(connection, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+		<-held
+		_ = connection.Close()
+	}))
+	defer server.Close()
+	defer close(held)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := function.NewDBS(server.URL, 1, someKey).CreateTask(t.Context(), example)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		require.ErrorContains(t, err, "NotAnAnswer (HTTP 101)")
+	case <-time.After(20 * time.Second):
+		t.Fatal("the call waits for the server")
+	}
+}
