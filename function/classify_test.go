@@ -63,7 +63,7 @@ func failures() map[string]struct {
 		"500, unknown code": {refused(500, "New"), verdict{transient, false, false, "New"}},
 		"200, unknown code": {refused(200, "New"), verdict{transient, false, true, "New"}},
 		"408, unknown code": {refused(408, "New"), verdict{transient, false, false, "New"}},
-		"400, no code":      {refused(400, ""), verdict{transient, false, false, "NoCode"}}, // perhaps of a gateway
+		"400, no code":      {refused(400, ""), verdict{transient, false, true, "NoCode"}},
 		"a page with 200":   {foreign(200), verdict{transient, false, false, "NotAnAnswer"}},
 		"a redirect":        {foreign(302), verdict{transient, false, false, "NotAnAnswer"}},
 		"a page with 404":   {foreign(404), verdict{transient, false, false, "NotAnAnswer"}},
@@ -388,11 +388,12 @@ func TestClassify_ReadsTheWaitHintOfAThrottledAnswer(t *testing.T) {
 }
 
 func TestClassify_HidesSecrets(t *testing.T) {
-	key := function.NewCredential("id", "hush-secret", "hush-token")
+	key := function.NewCredential("id", "hush-secret", "hush+token/=")
 	for name, quoting := range map[string]string{
-		"the string to sign":  "server string to sign is: POST\nx-acs-security-token:hush-token\nhush-secret",
+		"the string to sign":  "server string to sign is: POST\nx-acs-security-token:hush+token/=\nhush-secret",
 		"the secret":          "hush-secret",
-		"the token":           "hush-token",
+		"the token":           "hush+token/=",
+		"the token, escaped":  "hush%2Btoken%2F%3D",
 		"a link to a backup":  "see https://b.oss-cn-hangzhou.aliyuncs.com/hush?OSSAccessKeyId=hush&Expires=1&Signature=hush",
 		"a link, version 4":   "https://b.oss-cn-hangzhou.aliyuncs.com/hush?x-oss-signature=hush",
 		"a token in a query":  "x-acs-security-token=CAIS%2Bhush is malformed",

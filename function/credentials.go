@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"net/url"
 	"strings"
 
 	"github.com/aliyun/credentials-go/credentials"
@@ -78,7 +79,7 @@ func credentialOf(ctx context.Context, fallback credential) (credential, error) 
 func (c credential) redact(message string) string {
 	key := c()
 	for _, text := range []string{"ignature=", "ignature%3D", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-", "ecurity-token=", "ecurity-token%3D",
-		*key.AccessKeySecret, *key.SecurityToken} {
+		*key.AccessKeySecret, *key.SecurityToken, url.QueryEscape(*key.AccessKeySecret), url.QueryEscape(*key.SecurityToken)} {
 		if text != "" && strings.Contains(message, text) {
 			return "(the message quotes a signed request or link and is withheld)"
 		}

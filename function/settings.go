@@ -212,7 +212,8 @@ func (r *settingsReader) endpoint(name, host string, variables ...string) *url.U
 	endpoint, err := url.Parse(cmp.Or(value, "https://"+host))
 	ofMNS := name == "MNS_ENDPOINT" // it can be under a path, and without TLS
 	switch {
-	case err != nil || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http":
+	case err != nil || endpoint.Hostname() == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http",
+		strings.HasSuffix(endpoint.Host, ":"), strings.ContainsFunc(endpoint.Host+endpoint.Path, func(c rune) bool { return c <= ' ' || c > '~' }):
 		r.wrong("%s must be a URL such as https://example.aliyuncs.com", name) // the value may hold a password
 	case endpoint.User != nil || endpoint.RawQuery != "" || endpoint.ForceQuery || endpoint.Fragment != "":
 		r.wrong("%s must be a URL without user, query and fragment", name)
