@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"increment-backup-download/handler/attempt"
@@ -34,6 +35,10 @@ const (
 	maxUnderWay = 4 << 20
 	overhead    = 1 << 10
 )
+
+// maxAlone is how many messages go alone at most because their batches are refused with
+// an unknown code: more are no fault of single messages.
+const maxAlone = 10 * MaxMessages
 
 // Message is a message for a queue.
 type Message struct {
@@ -72,6 +77,7 @@ type Outbox struct {
 	caller attempt.Caller
 	slots  chan struct{}
 	sends  sync.WaitGroup
+	alone  atomic.Int32 // messages that went alone because of an unknown refusal
 
 	mu       sync.Mutex // guards what follows
 	pending  []queued
@@ -194,7 +200,7 @@ func (o *Outbox) deliver(messages []queued) {
 	caller.Gate = b
 	if err := caller.Do(b.send, slog.Int("messages", len(messages))); err != nil {
 		for _, m := range b.messages {
-			if cloud.ErrorOf(err).Unrecognized && len(messages) > 1 {
+			if cloud.ErrorOf(err).Unrecognized && len(b.messages) > 1 && o.alone.Add(1) <= maxAlone {
 				o.deliverAlone(m)
 			} else {
 				o.end(m, err)

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -277,5 +278,20 @@ func TestOutbox_BoundsSmallMessagesToo(t *testing.T) {
 		}()
 		time.Sleep(time.Second)
 		assert.LessOrEqual(t, added.Load(), int32(4<<20>>10))
+	})
+}
+
+// If a queue refuses everything with an unknown code, single messages are not to blame.
+func TestOutbox_AQueueThatRefusesAllIsNotAskedForEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		odd := &cloud.Error{Service: "MNS", Code: "Odd", HTTPStatusCode: 400, Unrecognized: true}
+		queue := &refusingQueue{refuse: func(string, int) error { return odd }}
+		bodies := make([]string, 1600)
+		for i := range bodies {
+			bodies[i] = strconv.Itoa(i)
+		}
+		_, errs := send(open(t, queue, 5*time.Minute), bodies...)
+		assert.Len(t, errs, len(bodies))
+		assert.EqualValues(t, 3*100+3*160, queue.requests.Load(), "three for each batch, and for each of 160 messages")
 	})
 }
