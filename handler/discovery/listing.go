@@ -133,8 +133,8 @@ const minWalk = 20
 // walk reads page after page from the newest row towards the past, until the rows are
 // older than needed. Rows that are made meanwhile, or deleted at the far end, shift
 // pages so that rows repeat and none is missed, as long as each page is read after the
-// newer one. If the walk would need more than half of the pages, they are all read at
-// once, unless they have too many rows.
+// newer one. If the walk would need more than half of the pages, or more than the time
+// left, they are all read at once, unless they have too many rows.
 func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 	last, tail := l.end-1, l.samples[1]
 	if last > 1 {
@@ -152,10 +152,13 @@ func (l *listing[T]) walk(ctx context.Context) (walkEnd, error) {
 	if step < 0 {
 		pageNum, sampled = last, []Page[T]{tail}
 	}
-	elements, newest, before := 0, int64(0), int64(math.MaxInt64)
+	started, elements, newest, before := time.Now(), 0, int64(0), int64(math.MaxInt64)
 	for ; step > 0 && pageNum < l.end || step < 0 && pageNum >= l.base; pageNum += step {
-		if n := int64(len(l.read)); n >= minWalk {
-			if l.elements <= maxRows && 2*n*(newest-l.since) > int64(l.end)*(newest-before) {
+		if len(l.read) >= minWalk {
+			longer := float64(newest-l.since) / float64(newest-before+1) // than so far
+			deadline, bounded := ctx.Deadline()
+			late := bounded && time.Since(started).Seconds()*longer > time.Until(deadline).Seconds()
+			if l.elements <= maxRows && (late || 2*longer*float64(len(l.read)) > float64(l.end)) {
 				return walkOpen, nil
 			}
 			if err := l.reserve(ctx, l.rows); err != nil {

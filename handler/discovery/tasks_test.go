@@ -629,3 +629,28 @@ func TestDiscover_BoundsWhatItQuotes(t *testing.T) {
 		assert.LessOrEqual(t, len(answer.Plans[0].Sets[0].BackupSetDownloadStatus), 128)
 	})
 }
+
+// A walk that would outlast the run gives way to reading all pages at once.
+func TestDiscover_ReadsAtOnceWhatItHasNoTimeToWalk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency = 16 })
+		plan := d.plan(planA)
+		for i := range 30_000 { // of which the sets need 14,000
+			set := finished(i, time.Hour+time.Duration(i)*time.Minute)
+			set.StartTime = set.EndTime.Add(-time.Minute)
+			if i < 14_000 {
+				plan.sets = append(plan.sets, set)
+			}
+			task := taskOf(set, fmt.Sprintf("task-%d", i), "finish")
+			task.CreateTime = set.EndTime.Add(time.Minute)
+			plan.tasks = append(plan.tasks, task)
+		}
+		d.dbs.before = func(ctx context.Context, _ listCall) error {
+			time.Sleep(500 * time.Millisecond)
+			return ctx.Err()
+		}
+		answer, err := d.run(t, events.Discover{LookbackHours: 240}) // has a minute
+		require.NoError(t, err)
+		assert.Equal(t, len(plan.sets), answer.Plans[0].WithTask)
+	})
+}
