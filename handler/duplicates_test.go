@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -251,4 +252,17 @@ func TestHandler_APayloadOfManyEventsIsHandledInParts(t *testing.T) {
 		assert.Equal(t, 1, d.dbs.total)
 		assert.Len(t, d.deadLetters.messages, numbers)
 	})
+}
+
+// Bodies that no queue could hold are not kept: the requests tell the messages apart.
+func TestHandler_TwoLargeMessagesOfOneIDAreTwo(t *testing.T) {
+	d := deploy(nil)
+	large := func(set string) element {
+		return element{ID: "1", MessageID: "1", Body: fmt.Sprintf(`{"BackupSetId":"job","BackupSetName":%q,"ClientToken":%q,"padding":%q}`,
+			set, set, strings.Repeat("x", 400_000))}
+	}
+	summary, err := d.Handle(t.Context(), "", stream(large("a"), large("b"), large("a")))
+	require.NoError(t, err)
+	assert.Equal(t, 2, summary.Created)
+	assert.Equal(t, 1, summary.AlreadyDone)
 }

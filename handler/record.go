@@ -21,7 +21,7 @@ func createdKey(event events.Event, resultID string) recordKey {
 // messageKey is the key of one message. A person who fixes the cause of a failure
 // and sends its body once more sends another message.
 func messageKey(event events.Event, resultID string) recordKey {
-	return keyOf("message", resultID, event.MessageID, event.Body)
+	return keyOf("message", resultID, event.MessageID, event.Body, event.Request.BackupSetID, event.Request.BackupSetName)
 }
 
 // followUpKey is the key of all follow-ups of one task for one event.
