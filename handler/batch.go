@@ -184,7 +184,6 @@ type creation struct {
 	// Used only by the goroutine that makes the current attempt.
 	state   attempt.State
 	started time.Time // of the first attempt
-	last    error     // of the last attempt
 
 	// Guarded by the lock of duplicates, until answer is set.
 	waiting []*delivery // events with the same request
@@ -207,25 +206,18 @@ func (c *creation) Attempt() (wait time.Duration, again bool) {
 		c.started = time.Now()
 	}
 	var task Task
-	made := c.state.Made
 	wait, again, err := c.batch.caller.Attempt(&c.state, func(ctx context.Context) (err error) {
 		task, err = c.batch.handler.ports.Tasks.CreateTask(ctx, c.request)
 		return err
 	}, slog.String("clientToken", c.request.ClientToken))
-	switch {
-	case again:
-		c.last = err
-		return wait, true
-	case c.state.Made == made:
-		c.GiveUp(err)
-	default:
+	if !again {
 		c.end(task, err)
 	}
-	return 0, false
+	return wait, again
 }
 
 // GiveUp implements work: the call ends with its last failure if it was made.
-func (c *creation) GiveUp(reason error) { c.end(Task{}, cmp.Or(c.last, reason)) }
+func (c *creation) GiveUp(reason error) { c.end(Task{}, cmp.Or(c.state.Last, reason)) }
 
 func (c *creation) end(task Task, failure error) {
 	b := c.batch

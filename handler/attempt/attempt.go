@@ -5,6 +5,7 @@
 package attempt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -50,7 +51,8 @@ const maxUnrecognized = 3
 // State is the state of one call over its attempts. The zero value is that of a call
 // that was not made yet. One goroutine at a time may use it.
 type State struct {
-	Made int // attempts
+	Made int   // attempts
+	Last error // of the last attempt that was made
 
 	throttled int           // of those made
 	refused   int           // of those made, with an unknown code
@@ -72,6 +74,7 @@ func (s *State) run(ctx context.Context, patience *Patience, call func(context.C
 	defer cancel()
 	started := time.Now()
 	err := call(bounded)
+	s.Last = err
 	switch {
 	case err == nil || bounded.Err() == nil:
 		patience.answered(time.Since(started))
@@ -160,11 +163,16 @@ func (c *Caller) Once(state *State, call func(context.Context) error) error {
 	return err
 }
 
-// Attempt makes one attempt of a call, and returns its error, with the wait before
-// the next attempt and whether there is to be one.
+// Attempt makes one attempt of a call, and returns its error, with the wait before the
+// next attempt and whether there is to be one. If there is no time for the attempt, the
+// error is that of the one before, which says more.
 func (c *Caller) Attempt(state *State, call func(context.Context) error, what ...slog.Attr) (wait time.Duration, again bool, err error) {
+	made := state.Made
 	if err = c.Once(state, call); err == nil {
 		return 0, false, nil
+	}
+	if state.Made == made {
+		return 0, false, cmp.Or(state.Last, err)
 	}
 	if wait, again = state.next(c.Starting, err); again {
 		c.Log.repeat(c.Service, state.Made, wait, err, what)
@@ -176,17 +184,9 @@ func (c *Caller) Attempt(state *State, call func(context.Context) error, what ..
 // returns the error of the last attempt. It leaves the gate while it waits.
 func (c *Caller) Do(call func(context.Context) error, what ...slog.Attr) error {
 	var state State
-	var last error
 	for {
-		made := state.Made
 		wait, again, err := c.Attempt(&state, call, what...)
-		if state.Made == made && last != nil {
-			return last // there was no time for another attempt
-		}
-		if err == nil || !again {
-			return err
-		}
-		if last = err; sleep(c.Starting, wait) != nil {
+		if !again || sleep(c.Starting, wait) != nil {
 			return err
 		}
 	}
