@@ -158,20 +158,20 @@ func (b *batch) takeFollowUp(d *delivery) {
 // join lets an event take part in the call for its ClientToken. It returns the call
 // if it is yet to be made.
 func (b *batch) join(d *delivery) *creation {
-	c, next := b.duplicates.join(d)
-	switch next {
-	case stepCall:
+	c, wait := b.duplicates.join(d)
+	switch {
+	case wait:
+	case c.answer == nil:
 		c.batch = b
 		return c
-	case stepSettle:
+	case c.request == d.event.Request:
 		b.settle(d, *c.answer)
-	case stepConflict:
+	case c.answer.failure == nil:
 		b.reject(d, &events.Error{Code: events.CodeConflict,
 			Message: "another event of the batch has the same ClientToken and a different request; give each backup set an event ID, or a ClientToken, of its own"})
-	case stepOpen:
+	default:
 		b.end(d, ending{outcome: outcomeOpen, data: events.NewResultData(d.event), reason: fmt.Errorf(
 			"another event of the batch has the same ClientToken and a different request, and is open: %w", c.answer.failure)})
-	case stepWait:
 	}
 	return nil
 }

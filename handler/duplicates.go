@@ -58,40 +58,27 @@ func (s *duplicates) close(d *delivery, e ending) []*delivery {
 	return repeats
 }
 
-// step is what an event's ClientToken asks for next.
-type step int
-
-const (
-	stepCall     step = iota // make the call
-	stepWait                 // another event's call decides
-	stepSettle               // the call has ended: take its answer
-	stepConflict             // the call created a task for another request
-	stepOpen                 // the call for another request ended, and may have created a task
-)
-
-// join returns the call for an event's ClientToken, and what to do with it.
-func (s *duplicates) join(d *delivery) (*creation, step) {
+// join returns the call for an event's ClientToken, and whether the event has to wait for
+// its end. If not, the call has ended, or is new and yet to be made. A call that failed for
+// good leaves the token to another request.
+func (s *duplicates) join(d *delivery) (c *creation, wait bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	request := d.event.Request
-	c := s.calls[request.ClientToken]
+	c = s.calls[request.ClientToken]
 	switch {
-	case c != nil && c.request == request && c.answer == nil:
+	case c == nil, c.request != request && c.answer != nil && c.answer.permanent:
+		c = &creation{request: request, waiting: []*delivery{d}}
+		s.calls[request.ClientToken] = c
+	case c.answer != nil:
+	case c.request == request:
 		c.waiting = append(c.waiting, d)
-		return c, stepWait
-	case c != nil && c.request == request:
-		return c, stepSettle
-	case c != nil && c.answer == nil:
+		return c, true
+	default:
 		c.rivals = append(c.rivals, d)
-		return c, stepWait
-	case c != nil && c.answer.failure == nil:
-		return c, stepConflict
-	case c != nil && !c.answer.permanent:
-		return c, stepOpen
+		return c, true
 	}
-	c = &creation{request: request, waiting: []*delivery{d}}
-	s.calls[request.ClientToken] = c
-	return c, stepCall
+	return c, false
 }
 
 // end notes how a call ended, and returns the events that depend on it. A call that DBS
