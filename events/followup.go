@@ -2,6 +2,7 @@ package events
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,14 @@ func NewFollowUp(created Result) FollowUp {
 	at, _ := time.Parse(timeLayout, created.Time) // as NewResult wrote it
 	created.Type = TypeFollowUp
 	return FollowUp{TaskID: created.Data.BackupSetDownloadTaskID, Created: at, Result: created}
+}
+
+// TaskEnd reports how a download task has ended, if it has, by its BackupSetDownloadStatus
+// and its age: finish; stop, its download failed; or init, its precheck did. A young task
+// in init may still start. See https://www.alibabacloud.com/help/doc-detail/178749.htm.
+func TaskEnd(status string, age time.Duration) (finished, failed bool) {
+	status = strings.ToLower(strings.TrimSpace(status))
+	return status == "finish", status == "stop" || status == "init" && age >= 10*time.Minute
 }
 
 // Encode returns the message body.

@@ -235,7 +235,7 @@ func (p *planRun) logFindings() {
 func (p *planRun) warnOfSets(text string, sets []setKey) {
 	var names []string
 	for _, key := range sets[:min(len(sets), maxNamed)] {
-		names = append(names, events.Truncate(key.jobID+"/"+key.setID, maxShown))
+		names = append(names, events.Truncate(key.jobID+"/"+key.setID, events.MaxAnswerID))
 	}
 	if len(sets) > 0 {
 		p.log(slog.LevelWarn, text, slog.Int("count", len(sets)), slog.String("sets", strings.Join(names, ", ")))

@@ -32,9 +32,6 @@ const expiryMargin = time.Hour
 // whether that is final is not documented.
 const uncompletedLimit = 24 * time.Hour
 
-// maxShown bounds the bytes of a name that DBS should not have given.
-const maxShown = 128
-
 // setKey names a backup set in the list and, as far as is documented, in the list
 // of download tasks: there BackupSetId is the item's BackupSetJobId, and
 // BackupSetCode its BackupSetId. See
@@ -96,7 +93,7 @@ func (l *setList) add(item BackupSet) bool {
 	key := set.key
 	if !named {
 		key = setKey{setID: fmt.Sprintf("%s/%s@%d", key.jobID, key.setID, set.start)}
-		set.key = setKey{events.Truncate(item.BackupSetJobID, maxShown), events.Truncate(item.BackupSetID, maxShown)}
+		set.key = setKey{events.Truncate(item.BackupSetJobID, events.MaxAnswerID), events.Truncate(item.BackupSetID, events.MaxAnswerID)}
 	}
 	_, asked := l.only[item.BackupSetID]
 	if asked {

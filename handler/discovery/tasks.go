@@ -20,14 +20,8 @@ type setTasks struct {
 	finished   bool  // a task has
 }
 
-// initLimit is the age from which a task in init counts as failed; a younger one may still start.
-const initLimit = 10 * time.Minute
-
 func (s *setTasks) add(id, status string, created int64, now time.Time) {
-	// stop: the download failed; init: its precheck did, so it never started. See
-	// https://www.alibabacloud.com/help/doc-detail/178749.htm.
-	failed := isStatus(status, "stop") || isStatus(status, "init") && created < now.Add(-initLimit).UnixMilli()
-	finished := isStatus(status, "finish")
+	finished, failed := events.TaskEnd(status, now.Sub(time.UnixMilli(created)))
 	switch {
 	case failed:
 		s.failed++
@@ -106,7 +100,7 @@ func (l *taskList) add(task DownloadTask) bool {
 	}
 	if listed && at != notSelected {
 		if set := &l.sets.sets[at]; created == 0 || created >= set.start {
-			set.tasks.add(id, l.sets.shared(events.Truncate(task.Status, maxShown)), created, l.sets.now)
+			set.tasks.add(id, l.sets.shared(events.Truncate(task.Status, events.MaxAnswerID)), created, l.sets.now)
 		}
 	}
 	return true

@@ -9,7 +9,6 @@ import (
 	"context"
 	"hash/crc32"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -138,10 +137,8 @@ func (q *Question) answer(task TaskState, failure error, asked bool) {
 	}
 }
 
-// Times after which a task is judged differently.
 const (
-	initLimit  = 10 * time.Minute   // before that, init may be a status on the way
-	taskLimit  = 7 * 24 * time.Hour // after that, the task is not followed any more
+	taskLimit  = 7 * 24 * time.Hour // the age after which a task is not followed any more
 	leastDelay = 30 * time.Second
 )
 
@@ -150,10 +147,10 @@ func (f *Follower) end(a asking, task TaskState, failure error, asked bool) {
 	e := Ending{Outcome: Pending, Data: a.followUp.Result.Data, Age: time.Since(a.followUp.Created)}
 	e.Data.BackupSetDownloadStatus = events.Truncate(task.Status, events.MaxAnswerID)
 	kind := ""
-	switch status := strings.ToLower(strings.TrimSpace(task.Status)); {
-	case status == "finish":
+	switch finished, failed := events.TaskEnd(task.Status, e.Age); {
+	case finished:
 		e.Outcome, kind = Finished, events.TypeTaskFinished
-	case status == "stop", status == "init" && e.Age >= initLimit:
+	case failed:
 		e.Outcome, kind = Stopped, events.TypeTaskStopped
 		e.Data.ErrMessage = task.ErrMessage
 	case e.Age > taskLimit && asked:
