@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"increment-backup-download/events"
 	"increment-backup-download/handler/cloud"
 )
 
@@ -94,8 +95,9 @@ func (c *call) classify(err error) error {
 		return failure
 	}
 
-	failure.HTTPStatusCode, failure.RequestID = refused.status, refused.requestID
-	failure.Code, failure.Message = cmp.Or(refused.code, "NoCode"), c.credential.redact(refused.message)
+	failure.HTTPStatusCode, failure.RequestID = refused.status, events.Truncate(refused.requestID, events.MaxAnswerID)
+	failure.Code = events.Truncate(cmp.Or(refused.code, "NoCode"), events.MaxAnswerID)
+	failure.Message = c.credential.redact(refused.message)
 	verdict, found := find(c.rules(), failure.Code)
 	// By this header the gateway marks an answer as throttled, whatever its code; 0 is none.
 	// See https://github.com/aliyun/darabonba-openapi/pull/283

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"increment-backup-download/events"
 	"increment-backup-download/function"
 	"increment-backup-download/handler/cloud"
 )
@@ -316,6 +317,11 @@ func TestClassify_TheServicesOwnWordsAndTheFix(t *testing.T) {
 			assert.Equal(t, c.fix, got.Fix)
 		})
 	}
+}
+
+func TestClassify_BoundsTheCode(t *testing.T) {
+	failure := function.Failure{Status: 400, Code: strings.Repeat("x", 5000)}
+	assert.Len(t, classified(t, function.ClassifyDBS(failure, "Operation", someKey, bare)).Code, events.MaxAnswerID)
 }
 
 // The gateway marks an answer as throttled by a header, whatever the code.

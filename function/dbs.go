@@ -98,7 +98,7 @@ func readDBS(got answer, reply any, head *envelope) error {
 		return foreign(got, "")
 	}
 	head.refused = refusal{
-		status: got.status, header: got.header, requestID: string(head.RequestID),
+		status: got.status, header: got.header, requestID: events.Truncate(string(head.RequestID), events.MaxAnswerID),
 		code:    string(cmp.Or(head.ErrCode, head.Code)),
 		message: string(cmp.Or(head.ErrMessage, head.Message, "the answer gives no reason")),
 	}

@@ -356,24 +356,17 @@ func (b *batch) leaveUnpublished(d *delivery, e ending, what string, err error) 
 // end counts and logs the end of an event, and of its repeats.
 func (b *batch) end(d *delivery, e ending) {
 	if e.outcome == outcomeOpen {
-		e.data.ErrCode, e.data.RequestID = openCode(e)
+		service := cloud.ErrorOf(e.reason)
+		e.data.ErrCode, e.data.RequestID = service.Code, cmp.Or(e.data.RequestID, service.RequestID)
+		if service.Code == "" && errors.Is(e.reason, attempt.ErrTimeUsedUp) {
+			e.data.ErrCode = codeNotTried
+		}
 	}
 	b.tally.add(d, e)
 	d.event.Body = "" // up to 32 MB in all; repeats need only how the event ended
 	for _, repeat := range b.duplicates.close(d, e) {
 		b.endAsRepeat(d, repeat)
 	}
-}
-
-// openCode returns the code and the RequestId of the failure that leaves an event open,
-// for the log.
-func openCode(e ending) (code, requestID string) {
-	service := cloud.ErrorOf(e.reason)
-	if service.Code == "" && errors.Is(e.reason, attempt.ErrTimeUsedUp) {
-		return codeNotTried, ""
-	}
-	return events.Truncate(service.Code, events.MaxAnswerID),
-		events.Truncate(cmp.Or(e.data.RequestID, service.RequestID), events.MaxAnswerID)
 }
 
 // endAsRepeat ends a repeat of an event as the event itself ended.

@@ -143,7 +143,7 @@ func logInvocation(log *slog.Logger, err error, attributes []slog.Attr) {
 		level, text = slog.LevelWarn, "events left open for redelivery"
 	}
 	if service := cloud.ErrorOf(err); service.Code != "" {
-		attributes = append(attributes, slog.String("errCode", events.Truncate(service.Code, events.MaxAnswerID)))
+		attributes = append(attributes, slog.String("errCode", service.Code))
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))

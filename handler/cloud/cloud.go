@@ -25,7 +25,8 @@ const (
 )
 
 // Error is a failed call to a service, classified by the adapter that made
-// it. It holds no credential and no signature: adapters see to that.
+// it. It holds no credential and no signature, and its Code and RequestID have at most
+// [events.MaxAnswerID] bytes: adapters see to that.
 type Error struct {
 	Kind           Kind
 	Service        string        // DBS or MNS
@@ -50,7 +51,7 @@ func (e *Error) Error() string {
 // Cause says what failed, in the service's own words, without the fix.
 func (e *Error) Cause() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", e.Service, events.Truncate(e.Code, events.MaxAnswerID))
+	fmt.Fprintf(&s, "%s %s", e.Service, e.Code)
 	if e.HTTPStatusCode != 0 {
 		fmt.Fprintf(&s, " (HTTP %d)", e.HTTPStatusCode)
 	}
@@ -58,7 +59,7 @@ func (e *Error) Cause() string {
 		fmt.Fprintf(&s, ": %s", events.Truncate(e.Message, 300))
 	}
 	if e.RequestID != "" {
-		fmt.Fprintf(&s, " [RequestId %s]", events.Truncate(e.RequestID, 64))
+		fmt.Fprintf(&s, " [RequestId %s]", e.RequestID)
 	}
 	return s.String()
 }

@@ -250,7 +250,7 @@ func (p *planRun) logFailure(text string, failure Failure) {
 		level = slog.LevelError
 	}
 	p.log(level, text, slog.String("operation", failure.Operation),
-		slog.String("errCode", events.Truncate(cloud.ErrorOf(failure.Err).Code, events.MaxAnswerID)), slog.String("error", failure.text()))
+		slog.String("errCode", cloud.ErrorOf(failure.Err).Code), slog.String("error", failure.text()))
 }
 
 func (p *planRun) log(level slog.Level, text string, attributes ...slog.Attr) {

@@ -121,7 +121,7 @@ func (q *Question) Attempt() (wait time.Duration, again bool) {
 	if cloud.KindOf(err) != cloud.Transient && f.Caller.Starting.Err() == nil {
 		f.refused.Do(func() {
 			f.Log.LogAttrs(context.Background(), slog.LevelWarn, "tasks cannot be followed",
-				slog.String("errCode", events.Truncate(cloud.ErrorOf(err).Code, events.MaxAnswerID)), slog.String("error", err.Error()))
+				slog.String("errCode", cloud.ErrorOf(err).Code), slog.String("error", err.Error()))
 		})
 	}
 	q.answer(task, err, state.Made > 0)
