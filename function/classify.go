@@ -41,6 +41,13 @@ type rule struct {
 	not       int    // a status with which the code means something else
 }
 
+// Fixes for failures of both services.
+const (
+	fixClock       = "the clock of the instance is more than 15 minutes off: report this to Function Compute"
+	fixCredentials = "check the function's role (s.yaml: role) and {service}_ENDPOINT"
+	fixProxy       = "check any proxy between the function and {host}: it removes or changes a part of the request"
+)
+
 // fits reports whether a code means what its rule says if it comes with the given
 // status (0: none): a gateway in trouble may use any code, and nothing may be lost for
 // that. A request is refused for its parameters with a 2xx or with a 4xx that has no
@@ -68,7 +75,6 @@ func find(rules []rule, code string) (best rule, found bool) {
 // A call is one attempt at one operation, as far as its failure is concerned.
 type call struct {
 	service    string // DBS or MNS
-	setting    string // names the service's endpoint
 	host       string
 	action     string // the RAM action that the role needs
 	queue      string // of MNS
@@ -121,15 +127,14 @@ func (c *call) classify(err error) error {
 	failure.Fix = c.fill(verdict.fix)
 	if refused.foreign {
 		failure.Message = cmp.Or(failure.Message, c.fill("the answer is not one of {service}"))
-		failure.Fix = c.fill("check {setting}, and any proxy on the way")
+		failure.Fix = c.fill("check {service}_ENDPOINT, and any proxy on the way")
 	}
 	return failure
 }
 
 // fill puts the names of this call into a text.
 func (c *call) fill(text string) string {
-	return strings.NewReplacer("{service}", c.service, "{setting}", c.setting, "{host}", c.host,
-		"{action}", c.action, "{queue}", c.queue).Replace(text)
+	return strings.NewReplacer("{service}", c.service, "{host}", c.host, "{action}", c.action, "{queue}", c.queue).Replace(text)
 }
 
 // timeLeft returns the wait that a throttled answer asks for: TimeLeft, in

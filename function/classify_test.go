@@ -297,7 +297,7 @@ func TestClassify_TheServicesOwnWordsAndTheFix(t *testing.T) {
 		"a wrong key": {dbs("A", refused(403, "SignatureDoesNotMatch")), words,
 			"check the function's role (s.yaml: role) and DBS_ENDPOINT"},
 		"a proxy that removes headers": {dbs("A", refused(400, "MissingTimestamp")), words,
-			"check any proxy between the function and dbs.example.com: it removes a part of the request"},
+			"check any proxy between the function and dbs.example.com: it removes or changes a part of the request"},
 		"a wrong request":       {dbs("A", refused(400, "InvalidParameter")), words, ""},
 		"an unknown code":       {dbs("A", refused(400, "New")), words, ""},
 		"throttled":             {dbs("A", refused(400, "Throttling.User")), words, ""},

@@ -65,7 +65,7 @@ func callDBS[T any](
 		return value, err
 	}
 	attempt := call{
-		service: "DBS", setting: "DBS_ENDPOINT", host: c.endpoint.Host, action: "dbs:" + operation,
+		service: "DBS", host: c.endpoint.Host, action: "dbs:" + operation,
 		rules: dbsRules, credential: own, started: time.Now(),
 	}
 	query := canonicalQuery(parameters)
@@ -185,19 +185,16 @@ func (t text) time() time.Time {
 // gateway's, and for those of DBS the pages of its operations.
 func dbsRules() []rule {
 	const (
-		denied      = "grant {action} to the function's role (the role's policy in s.yaml)"
-		clock       = "the clock of the instance is more than 15 minutes off: report this to Function Compute"
-		credentials = "check the function's role (s.yaml: role) and {setting}"
-		endpoint    = "correct {setting}: this endpoint does not serve {action}"
-		removed     = "check any proxy between the function and {host}: it removes a part of the request"
+		denied   = "grant {action} to the function's role (the role's policy in s.yaml)"
+		endpoint = "correct DBS_ENDPOINT: this endpoint does not serve {action}"
 	)
 	return []rule{
 		{codes: "Throttling Rejected.Throttling", throttled: true},
 		{codes: "ServiceUnavailable InternalError"},
 		{codes: "SignatureNonceUsed"}, // the next attempt has another
-		{codes: "InvalidTimeStamp", kind: cloud.OperatorFault, fix: clock},
+		{codes: "InvalidTimeStamp", kind: cloud.OperatorFault, fix: fixClock},
 		{codes: "InvalidAccessKeyId MissingAccessKeyId SignatureDoesNotMatch IncompleteSignature " +
-			"InvalidSecurityToken MissingSecurityToken InvalidCredentials", kind: cloud.OperatorFault, fix: credentials},
+			"InvalidSecurityToken MissingSecurityToken InvalidCredentials", kind: cloud.OperatorFault, fix: fixCredentials},
 
 		// Risk control and an account that is not verified are Forbidden.Something too.
 		// With a 404 the code is about one thing that does not exist.
@@ -209,7 +206,7 @@ func dbsRules() []rule {
 			kind: cloud.OperatorFault, fix: endpoint},
 		// Every request has these.
 		{codes: "MissingAuthorization MissingSignature MissingTimestamp MissingTimeStamp MissingVersion MissingAction " +
-			"MissingNonce MissingContent MissingHeader MissingDate MissingHost", kind: cloud.OperatorFault, fix: removed},
+			"MissingNonce MissingContent MissingHeader MissingDate MissingHost", kind: cloud.OperatorFault, fix: fixProxy},
 		{codes: "Param.NotFound InvalidParameter Missing IdempotentParameterMismatch InvalidJobId", kind: cloud.Permanent},
 	}
 }

@@ -72,14 +72,14 @@ func (f Failure) err() error {
 // ClassifyDBS classifies a failure, and what wrap makes of it, as one of the given
 // operation.
 func ClassifyDBS(f Failure, operation string, key Credential, wrap func(error) error) error {
-	c := call{service: "DBS", setting: "DBS_ENDPOINT", host: "dbs.example.com", action: "dbs:" + operation,
+	c := call{service: "DBS", host: "dbs.example.com", action: "dbs:" + operation,
 		rules: dbsRules, credential: key, started: time.Now()}
 	return c.classify(wrap(f.err()))
 }
 
 // ClassifyMNS does so for a request to a queue named results.
 func ClassifyMNS(f Failure, action string, key Credential, wrap func(error) error) error {
-	c := call{service: "MNS", setting: "MNS_ENDPOINT", host: "mns.example.com", action: action, queue: "results",
+	c := call{service: "MNS", host: "mns.example.com", action: action, queue: "results",
 		rules: mnsRules, credential: key, started: time.Now()}
 	return c.classify(wrap(f.err()))
 }

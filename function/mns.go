@@ -129,7 +129,7 @@ func (q *mnsQueue) call(ctx context.Context, action string, use func(*mnsCall) e
 		return err
 	}
 	attempt := call{
-		service: "MNS", setting: "MNS_ENDPOINT", host: q.endpoint.Host, action: action, queue: q.name,
+		service: "MNS", host: q.endpoint.Host, action: action, queue: q.name,
 		rules: mnsRules, credential: own, started: time.Now(),
 	}
 	defer func() {
@@ -239,23 +239,20 @@ func xmlText(body string) string {
 // https://www.alibabacloud.com/help/en/mns/developer-reference/flow-limiting-policy
 func mnsRules() []rule {
 	const (
-		denied      = "grant {action} on queue {queue} to the function's role (the role's policy in s.yaml)"
-		clock       = "the clock of the instance is more than 15 minutes off: report this to Function Compute"
-		credentials = "check the function's role (s.yaml: role) and {setting}"
-		removed     = "check any proxy between the function and {host}: it removes or changes a part of the request"
-		address     = "correct the setting that names queue {queue}, or {setting}"
-		missing     = "create queue {queue}, or correct the setting that names it"
+		denied  = "grant {action} on queue {queue} to the function's role (the role's policy in s.yaml)"
+		address = "correct the setting that names queue {queue}, or MNS_ENDPOINT"
+		missing = "create queue {queue}, or correct the setting that names it"
 	)
 	return []rule{
 		{codes: "TooManyRequests QpsLimitExceeded Throttling", throttled: true},
 		{codes: "InternalError InternalServerError ServiceUnavailable"},
 		{codes: "InvalidDegist"}, // sic; the body was changed on the way
-		{codes: "TimeExpired", kind: cloud.OperatorFault, fix: clock},
+		{codes: "TimeExpired", kind: cloud.OperatorFault, fix: fixClock},
 		{codes: "QueueNotExist", kind: cloud.OperatorFault, fix: missing},
 		{codes: "AccessDenied", kind: cloud.OperatorFault, fix: denied},
-		{codes: "InvalidAccessKeyId SignatureDoesNotMatch", kind: cloud.OperatorFault, fix: credentials},
+		{codes: "InvalidAccessKeyId SignatureDoesNotMatch", kind: cloud.OperatorFault, fix: fixCredentials},
 		{codes: "InvalidAuthorizationHeader MissingAuthorizationHeader InvalidDateHeader MissingDateHeader",
-			kind: cloud.OperatorFault, fix: removed},
+			kind: cloud.OperatorFault, fix: fixProxy},
 		{codes: "InvalidRequestURL InvalidQueueName QueueNameLengthError", kind: cloud.OperatorFault, fix: address},
 		{codes: "InvalidArgument MalformedXML InvalidQueryString", kind: cloud.Permanent},
 	}
