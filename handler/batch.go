@@ -27,32 +27,31 @@ type batch struct {
 	deadLetters *outbox.Outbox
 	source      *outbox.Outbox // nil: there is none
 	follower    *follow.Follower
-	publishing  context.Context // nothing of the payload is read after its end
+	invocation  *attempt.Invocation
 	stopCalls   context.CancelCauseFunc
 }
 
-func newBatch(budget attempt.Budget, h *Handler, log *attempt.Log) *batch {
-	starting, stop := context.WithCancelCause(budget.Calls)
+func newBatch(invocation *attempt.Invocation, h *Handler) *batch {
+	caller := invocation.CallDBS(h.limits.NewPacer(h.limits.Concurrency))
+	starting, stop := context.WithCancelCause(caller.Starting)
+	caller.Starting = starting
 	b := &batch{
-		handler: h,
-		caller: &attempt.Caller{
-			Gate: h.limits.NewPacer(h.limits.Concurrency), Starting: starting, Running: budget.Calls, Service: attempt.DBS,
-			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log,
-		},
-		tally:       &tally{log: log},
+		handler:     h,
+		invocation:  invocation,
+		caller:      caller,
+		tally:       &tally{log: invocation.Log},
 		duplicates:  newDuplicates(),
 		dispatcher:  newDispatcher(starting, h.limits.Concurrency),
-		results:     outbox.New(budget, h.ports.Results, log),
-		deadLetters: outbox.New(budget, h.ports.DeadLetters, log),
-		publishing:  budget.Publishing,
+		results:     outbox.New(invocation, h.ports.Results),
+		deadLetters: outbox.New(invocation, h.ports.DeadLetters),
 		stopCalls:   stop,
 	}
 	if h.ports.Source != nil {
-		b.source = outbox.New(budget, h.ports.Source, log)
+		b.source = outbox.New(invocation, h.ports.Source)
 	}
 	b.follower = &follow.Follower{
 		Caller: b.caller, Tasks: h.ports.States, Results: b.results, Source: b.source,
-		Encoding: h.config.ResultEncoding, Log: log.Logger,
+		Encoding: h.config.ResultEncoding, Log: invocation.Log,
 	}
 	return b
 }
@@ -68,7 +67,7 @@ func (b *batch) run(payload []byte) (Summary, error) {
 			b.flush()
 			b.duplicates = newDuplicates()
 		}
-		if unread = b.publishing.Err() != nil; unread {
+		if unread = b.invocation.Publishing.Err() != nil; unread {
 			break
 		}
 		if malformed != nil && event.ByHand {

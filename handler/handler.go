@@ -109,11 +109,11 @@ func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (
 // counts what was done in either case.
 func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) (Summary, error) {
 	started := time.Now()
-	budget, cancel := attempt.NewBudget(ctx, len(payload))
+	invocation, cancel := attempt.NewInvocation(ctx, len(payload), h.log.With("requestId", requestID))
 	defer cancel()
-	b := newBatch(budget, h, attempt.NewLog(h.log.With("requestId", requestID)))
+	b := newBatch(invocation, h)
 	summary, err := b.run(payload)
-	b.tally.logInvocation(err, time.Since(started))
+	b.tally.logInvocation(err, time.Since(started), invocation.Counts())
 	return summary, err
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"increment-backup-download/events"
-	"increment-backup-download/handler/attempt"
 )
 
 // maxOpenLines bounds the log lines about open events: a batch has up to 10,000,
@@ -23,7 +22,7 @@ const oldAge = time.Hour
 // tally counts what became of the events of one invocation, and writes a log line
 // for each. It is safe for concurrent use.
 type tally struct {
-	log *attempt.Log
+	log *slog.Logger
 
 	mu      sync.Mutex // guards what follows
 	summary Summary
@@ -147,8 +146,8 @@ func (t *tally) close(read int, unread bool) (Summary, error) {
 	return t.summary, nil
 }
 
-// logInvocation logs the invocation's outcome.
-func (t *tally) logInvocation(err error, took time.Duration) {
+// logInvocation logs the invocation's outcome, with the counts of its calls.
+func (t *tally) logInvocation(err error, took time.Duration, calls []slog.Attr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	attributes := append([]slog.Attr{
@@ -162,9 +161,9 @@ func (t *tally) logInvocation(err error, took time.Duration) {
 		slog.Int("alreadyDone", t.summary.AlreadyDone),
 		slog.Int("open", t.open.count),
 		slog.Int64("durationMs", took.Milliseconds()),
-	}, t.log.Counts()...)
+	}, calls...)
 	if !t.oldest.IsZero() {
 		attributes = append(attributes, slog.Int64("oldestOpenMinutes", int64(time.Since(t.oldest).Minutes())))
 	}
-	logInvocation(t.log.Logger, err, attributes)
+	logInvocation(t.log, err, attributes)
 }

@@ -18,14 +18,8 @@ import (
 // Timeouts of a first attempt, so that one hanging call does not use up the time that
 // a second attempt could use.
 const (
-	CallTimeout    = 15 * time.Second // of a call to DBS
-	PublishTimeout = 4 * time.Second  // of a call to MNS
-)
-
-// The services.
-const (
-	DBS = "DBS"
-	MNS = "MNS"
+	callTimeout    = 15 * time.Second // of a call to DBS
+	publishTimeout = 4 * time.Second  // of a call to MNS
 )
 
 // Backoff between the attempts of a call: full jitter, that is, evenly from nothing to an
@@ -67,7 +61,7 @@ func (s *State) RefusedForGood(err error) bool {
 
 // run makes one attempt within its timeout, and doubles that for the next one if this
 // one used it up.
-func (s *State) run(ctx context.Context, patience *Patience, call func(context.Context) error) error {
+func (s *State) run(ctx context.Context, patience *patience, call func(context.Context) error) error {
 	s.Made++
 	s.timeout = max(s.timeout, patience.least())
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
@@ -120,23 +114,21 @@ type Gate interface {
 	Leave(number int, err error)
 }
 
-// Open is the gate of calls that nothing holds back.
-type Open struct{}
+// open is the gate of calls that nothing holds back.
+type open struct{}
 
-// Enter implements Gate.
-func (Open) Enter(ctx context.Context) (int, error) { return 0, context.Cause(ctx) }
-
-// Leave implements Gate.
-func (Open) Leave(int, error) {}
+func (open) Enter(ctx context.Context) (int, error) { return 0, context.Cause(ctx) }
+func (open) Leave(int, error)                       {}
 
 // Caller makes calls to one service. It is safe for concurrent use.
 type Caller struct {
 	Gate     Gate
 	Starting context.Context // no attempt starts after its end
 	Running  context.Context // an attempt that has started goes on until its end
-	Patience *Patience
-	Log      *Log
-	Service  string // DBS or MNS
+
+	service    string // DBS or MNS
+	patience   *patience
+	invocation *Invocation
 }
 
 // Within returns a caller whose attempts also end with ctx.
@@ -153,13 +145,18 @@ func (c *Caller) Once(state *State, call func(context.Context) error) error {
 	if err != nil {
 		return err
 	}
-	err = state.run(c.Running, c.Patience, call)
+	err = state.run(c.Running, c.patience, call)
 	if err != nil && c.Running.Err() != nil {
 		c.Gate.Leave(number, errors.Join(errNoAnswer, err))
 	} else {
 		c.Gate.Leave(number, err)
 	}
-	c.Log.count(c.Service, err)
+	if c.service == "DBS" {
+		c.invocation.calls.Add(1)
+	}
+	if cloud.ErrorOf(err).Throttled {
+		c.invocation.throttled.Add(1)
+	}
 	return err
 }
 
@@ -175,7 +172,8 @@ func (c *Caller) Attempt(state *State, call func(context.Context) error, what ..
 		return 0, false, cmp.Or(state.Last, err)
 	}
 	if wait, again = state.next(c.Starting, err); again {
-		c.Log.repeat(c.Service, state.Made, wait, err, what)
+		c.invocation.Log.LogAttrs(c.Running, slog.LevelDebug, "calling "+c.service+" again", append(what,
+			slog.Int("attempts", state.Made), slog.Int64("waitMs", wait.Milliseconds()), slog.String("error", err.Error()))...)
 	}
 	return wait, again, err
 }

@@ -34,8 +34,9 @@ func open(t *testing.T, timeout time.Duration, gate attempt.Gate) *attempt.Calle
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, attempt.ErrTimeUsedUp)
 	t.Cleanup(cancel)
-	return &attempt.Caller{Gate: gate, Starting: ctx, Running: ctx, Patience: attempt.NewPatience(attempt.CallTimeout),
-		Log: attempt.NewLog(slog.New(slog.DiscardHandler)), Service: attempt.DBS}
+	invocation, release := attempt.NewInvocation(ctx, 0, slog.New(slog.DiscardHandler))
+	t.Cleanup(release)
+	return invocation.CallDBS(gate).Within(ctx)
 }
 
 func TestBackoff_DoublesUpToTenSeconds(t *testing.T) {
@@ -64,7 +65,7 @@ func TestDo_RepeatsWhatMayPass(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
 				started := time.Now()
-				err := open(t, time.Minute, attempt.Open{}).Do(func(context.Context) error { calls++; return c.err })
+				err := open(t, time.Minute, attempt.NewLimits(16, 0).NewPacer(16)).Do(func(context.Context) error { calls++; return c.err })
 				assert.Equal(t, c.err, err)
 				if c.calls > 0 {
 					assert.Equal(t, c.calls, calls)
@@ -84,7 +85,7 @@ func TestDo_CountsOnlyRefusalsAsRefusals(t *testing.T) {
 			failure("InternalError", nil), throttled(0), errors.New("no answer"),
 			failure("Odd", func(e *cloud.Error) { e.Unrecognized = true }), nil,
 		}
-		err := open(t, time.Minute, attempt.Open{}).Do(func(context.Context) (err error) {
+		err := open(t, time.Minute, attempt.NewLimits(16, 0).NewPacer(16)).Do(func(context.Context) (err error) {
 			err, answers = answers[0], answers[1:]
 			return err
 		})
@@ -191,7 +192,7 @@ func TestCheckDeadline(t *testing.T) {
 }
 
 // The time for calls, publishing and the answer, for deadlines and payloads of all sizes.
-func TestBudget(t *testing.T) {
+func TestNewInvocation_DividesTheTime(t *testing.T) {
 	for name, c := range map[string]struct {
 		timeout           time.Duration
 		payload           int
@@ -209,12 +210,12 @@ func TestBudget(t *testing.T) {
 				started := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), c.timeout)
 				defer cancel()
-				budget, release := attempt.NewBudget(ctx, c.payload)
+				invocation, release := attempt.NewInvocation(ctx, c.payload, slog.New(slog.DiscardHandler))
 				defer release()
-				<-budget.Calls.Done()
+				<-invocation.Calls.Done()
 				assert.Equal(t, c.calls, time.Since(started))
-				require.ErrorIs(t, context.Cause(budget.Calls), attempt.ErrTimeUsedUp)
-				<-budget.Publishing.Done()
+				require.ErrorIs(t, context.Cause(invocation.Calls), attempt.ErrTimeUsedUp)
+				<-invocation.Publishing.Done()
 				assert.Equal(t, c.publishing, time.Since(started))
 				assert.NoError(t, ctx.Err())
 			})

@@ -87,11 +87,10 @@ const maxDetail = 350
 
 // try is one thing to try.
 type try struct {
-	name    string
-	service string
-	call    func(ctx context.Context) error
-	judge   func(err error) Result // nil is success
-	once    bool                   // never repeated: if MNS took the message, it would take another
+	name  string
+	call  func(ctx context.Context) error
+	judge func(err error) Result // nil is success
+	once  bool                   // never repeated: if MNS took the message, it would take another
 }
 
 // Run tries each permission, queue and endpoint that the deployment needs, all at
@@ -100,24 +99,23 @@ type try struct {
 // deadline of ctx.
 func (c *Checker) Run(ctx context.Context, requestID string) Report {
 	started := time.Now()
-	log := attempt.NewLog(c.log.With("requestId", requestID))
-	budget, cancel := attempt.NewBudget(ctx, 0)
+	log := c.log.With("requestId", requestID)
+	invocation, cancel := attempt.NewInvocation(ctx, 0, log)
 	defer cancel()
-	calls, cancelCalls := context.WithTimeoutCause(budget.Calls, timeLimit, attempt.ErrTimeUsedUp)
+	calls, cancelCalls := context.WithTimeoutCause(invocation.Calls, timeLimit, attempt.ErrTimeUsedUp)
 	defer cancelCalls()
-	tries := append(c.dbsTries(), c.queueTries()...)
-	callers := map[string]*attempt.Caller{
-		attempt.DBS: {Gate: c.limits.NewPacer(len(tries)), Starting: calls, Running: calls,
-			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log, Service: attempt.DBS},
-		attempt.MNS: {Gate: attempt.Open{}, Starting: calls, Running: calls,
-			Patience: attempt.NewPatience(attempt.PublishTimeout), Log: log, Service: attempt.MNS},
-	}
+	ofDBS := c.dbsTries()
+	tries := slices.Concat(ofDBS, c.queueTries())
+	dbs, mns := invocation.CallDBS(c.limits.NewPacer(len(ofDBS))).Within(calls), invocation.CallMNS().Within(calls)
 
 	results := make([]Result, len(tries))
 	var running sync.WaitGroup
 	for i, t := range tries {
 		running.Go(func() {
-			caller := callers[t.service]
+			caller := mns
+			if i < len(ofDBS) {
+				caller = dbs
+			}
 			if t.once {
 				results[i] = t.judge(caller.Once(&attempt.State{}, t.call))
 			} else {
@@ -151,7 +149,7 @@ func (c *Checker) dbsTries() []try {
 		if plan != "" {
 			name += " of " + plan
 		}
-		return try{name: name, service: attempt.DBS, judge: judge, call: func(ctx context.Context) error {
+		return try{name: name, judge: judge, call: func(ctx context.Context) error {
 			return c.dbs.Try(ctx, operation, plan)
 		}}
 	}
@@ -215,8 +213,7 @@ func (c *Checker) queueTries() []try {
 			continue
 		}
 		tries = append(tries, try{
-			name:    "mns:GetQueueAttributes of " + q.setting,
-			service: attempt.MNS,
+			name: "mns:GetQueueAttributes of " + q.setting,
 			call: func(ctx context.Context) error {
 				_, err := q.queue.Depth(ctx)
 				return err
@@ -232,10 +229,9 @@ func (c *Checker) queueTries() []try {
 				return judgeQueue(q.setting, err)
 			},
 		}, try{
-			name:    "mns:SendMessage to " + q.setting,
-			service: attempt.MNS,
-			once:    true,
-			call:    q.queue.TrySend,
+			name: "mns:SendMessage to " + q.setting,
+			once: true,
+			call: q.queue.TrySend,
 			judge: func(err error) Result {
 				if cloud.KindOf(err) == cloud.Permanent {
 					return Result{Result: Unproven, Detail: "MNS refused an invalid message, as it must. It may do so before " +

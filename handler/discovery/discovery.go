@@ -51,7 +51,7 @@ func New(config Config, lists Lister, source Queue, limits *attempt.Limits, log 
 // deadline of ctx; without a deadline it goes on for as long as a service fails. It
 // leaves no goroutine behind and keeps no state: what one run misses, the next one finds.
 func (d *Discoverer) Run(ctx context.Context, requestID string, command events.Discover, timer bool) (Answer, error) {
-	log := attempt.NewLog(d.log.With("requestId", requestID))
+	log := d.log.With("requestId", requestID)
 	answer := Answer{DryRun: command.DryRun, Plans: []PlanReport{}}
 	plans := command.BackupPlanIDs
 	if len(plans) == 0 {
@@ -69,12 +69,12 @@ func (d *Discoverer) Run(ctx context.Context, requestID string, command events.D
 			Message: "set SOURCE_QUEUE, which names the queue that takes announcements; DryRun needs none"}
 	}
 
-	budget, cancel := attempt.NewBudget(ctx, 0)
+	invocation, cancel := attempt.NewInvocation(ctx, 0, log)
 	defer cancel()
-	r := d.newRun(budget, command, log)
+	r := d.newRun(invocation, command)
 	var err error
 	if slices.Equal(plans, []string{events.AllPlans}) {
-		if plans, err = r.readPlans(budget.Calls); err != nil {
+		if plans, err = r.readPlans(invocation.Calls); err != nil {
 			err = &DiscoveryError{Failures: []Failure{{Operation: operationPlans, Err: err}}}
 		} else if len(plans) == 0 {
 			log.WarnContext(ctx, "nothing to discover: no backup plan of the region has begun and backs up incrementally")
@@ -89,7 +89,7 @@ func (d *Discoverer) Run(ctx context.Context, requestID string, command events.D
 
 // newRun returns a run that starts now. It looks back as far as the command or else the
 // settings say; for sets that are asked for by name, as far as possible.
-func (d *Discoverer) newRun(budget attempt.Budget, command events.Discover, log *attempt.Log) *run {
+func (d *Discoverer) newRun(invocation *attempt.Invocation, command events.Discover) *run {
 	hours := cmp.Or(command.LookbackHours, d.config.LookbackHours)
 	if command.LookbackHours == 0 && len(command.BackupSetIDs) > 0 {
 		hours = events.MaxLookbackHours
@@ -98,10 +98,8 @@ func (d *Discoverer) newRun(budget attempt.Budget, command events.Discover, log 
 	r := &run{
 		config: d.config, command: command, lists: d.lists, source: d.source,
 		now: now, since: now.Add(-time.Duration(hours) * time.Hour),
-		concurrency: d.limits.Concurrency, budget: budget, log: log, pause: pacer.Pause,
-		dbs: &attempt.Caller{Gate: pacer, Starting: budget.Calls, Running: budget.Calls,
-			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log, Service: attempt.DBS},
-		large: make(chan struct{}, 1),
+		concurrency: d.limits.Concurrency, invocation: invocation, log: invocation.Log,
+		dbs: invocation.CallDBS(pacer), pause: pacer.Pause, large: make(chan struct{}, 1),
 	}
 	r.depth = sync.OnceValues(r.askDepth)
 	return r
@@ -115,10 +113,10 @@ type run struct {
 	source      Queue
 	now, since  time.Time // since: now less the lookback
 	concurrency int
-	budget      attempt.Budget // Calls is for reading the lists, Publishing is for announcements
+	invocation  *attempt.Invocation
 	dbs         *attempt.Caller
 	pause       func(context.Context) // waits until DBS lets calls start
-	log         *attempt.Log
+	log         *slog.Logger
 	large       chan struct{}       // has a place for the plan that reads a large list
 	depth       func() (int, error) // of the source queue, asked for once
 	warned      atomic.Int64        // failed downloads
@@ -147,8 +145,8 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 	atOnce := max(1, min(plansAtOnce, len(plans), r.concurrency))
 	look := func(i int) {
 		left := int(untaken.Add(-1)) + 1
-		r.pause(r.budget.Calls)
-		share := r.budget.Calls
+		r.pause(r.invocation.Calls)
+		share := r.invocation.Calls
 		if deadline, ok := share.Deadline(); ok && left > atOnce {
 			part := time.Until(deadline) * time.Duration(atOnce) / time.Duration(left)
 			ctx, cancel := context.WithTimeoutCause(share, part, errShareUsedUp)
@@ -183,7 +181,7 @@ func (r *run) discover(plans []string) ([]PlanReport, error) {
 	}
 	running.Wait()
 	if more := r.warned.Load() - maxWarned; more > 0 {
-		r.log.LogAttrs(r.budget.Calls, slog.LevelWarn, "more downloads failed than are named here", slog.Int64("count", more))
+		r.log.LogAttrs(context.Background(), slog.LevelWarn, "more downloads failed than are named here", slog.Int64("count", more))
 	}
 	failures = slices.DeleteFunc(failures, func(f Failure) bool { return f.Err == nil })
 	if len(failures) > 0 {
@@ -219,9 +217,7 @@ func (r *run) askDepth() (depth int, err error) {
 	if r.command.DryRun {
 		return 0, nil
 	}
-	mns := attempt.Caller{Gate: attempt.Open{}, Starting: r.budget.Publishing, Running: r.budget.Publishing,
-		Patience: attempt.NewPatience(attempt.PublishTimeout), Log: r.log, Service: attempt.MNS}
-	err = mns.Do(func(ctx context.Context) (err error) {
+	err = r.invocation.CallMNS().Do(func(ctx context.Context) (err error) {
 		depth, err = r.source.Depth(ctx)
 		return err
 	}, slog.String("operation", operationDepth))
@@ -250,9 +246,9 @@ func (r *run) logDone(answer Answer, err error) {
 		slog.Int("listed", total.Listed), slog.Int("taskFailed", total.TaskFailed),
 		slog.Int("announced", total.Announced), slog.Int("heldBack", total.HeldBack),
 		slog.Int64("durationMs", time.Since(r.now).Milliseconds()),
-	}, r.log.Counts()...)
+	}, r.invocation.Counts()...)
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))
 	}
-	r.log.LogAttrs(r.budget.Calls, level, text, attributes...)
+	r.log.LogAttrs(context.Background(), level, text, attributes...)
 }

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"slices"
 	"strings"
@@ -104,7 +105,7 @@ func (p *planRun) announce(wanted []*listedSet) Failure {
 		}
 		return Failure{}
 	}
-	out := outbox.New(p.run.budget, p.run.source, p.run.log)
+	out := outbox.New(p.run.invocation, p.run.source)
 	var mu sync.Mutex // guards failure
 	var failure error // the first
 	for batch := range slices.Chunk(wanted, outbox.MaxMessages) {
@@ -254,5 +255,5 @@ func (p *planRun) logFailure(text string, failure Failure) {
 }
 
 func (p *planRun) log(level slog.Level, text string, attributes ...slog.Attr) {
-	p.run.log.LogAttrs(p.run.budget.Calls, level, text, append([]slog.Attr{slog.String("backupPlanId", p.id)}, attributes...)...)
+	p.run.log.LogAttrs(context.Background(), level, text, append([]slog.Attr{slog.String("backupPlanId", p.id)}, attributes...)...)
 }

@@ -75,14 +75,12 @@ func begin(t *testing.T) *invocation {
 	in := &invocation{tasks: &fakeTasks{states: map[string]follow.TaskState{}}, results: &fakeQueue{}, source: &fakeQueue{}, log: &bytes.Buffer{}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	budget, release := attempt.NewBudget(ctx, 0)
+	shared, release := attempt.NewInvocation(ctx, 0, slog.New(slog.NewJSONHandler(in.log, nil)))
 	t.Cleanup(release)
-	log := attempt.NewLog(slog.New(slog.NewJSONHandler(in.log, nil)))
 	in.Follower = &follow.Follower{
-		Caller: &attempt.Caller{Gate: attempt.NewLimits(4, 0).NewPacer(4), Starting: budget.Calls, Running: budget.Calls,
-			Patience: attempt.NewPatience(attempt.CallTimeout), Log: log, Service: attempt.DBS},
-		Tasks: in.tasks, Results: outbox.New(budget, in.results, log), Source: outbox.New(budget, in.source, log),
-		Log: log.Logger,
+		Caller: shared.CallDBS(attempt.NewLimits(4, 0).NewPacer(4)),
+		Tasks:  in.tasks, Results: outbox.New(shared, in.results), Source: outbox.New(shared, in.source),
+		Log: shared.Log,
 	}
 	return in
 }

@@ -88,15 +88,9 @@ type Outbox struct {
 	stopped  error
 }
 
-// New returns an outbox that publishes until the budget's time for it ends.
-func New(budget attempt.Budget, queue Queue, log *attempt.Log) *Outbox {
-	o := &Outbox{
-		calls: budget.Calls, queue: queue, slots: make(chan struct{}, publishers),
-		caller: attempt.Caller{
-			Starting: budget.Publishing, Running: budget.Publishing, Service: attempt.MNS,
-			Patience: attempt.NewPatience(attempt.PublishTimeout), Log: log,
-		},
-	}
+// New returns an outbox that publishes until the invocation's time for it ends.
+func New(invocation *attempt.Invocation, queue Queue) *Outbox {
+	o := &Outbox{calls: invocation.Calls, queue: queue, slots: make(chan struct{}, publishers), caller: *invocation.CallMNS()}
 	o.timer = time.AfterFunc(linger, o.cut)
 	o.timer.Stop() // until a message waits
 	return o

@@ -56,9 +56,9 @@ func open(t *testing.T, queue outbox.Queue, timeout time.Duration) *outbox.Outbo
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
-	budget, done := attempt.NewBudget(ctx, 0)
+	invocation, done := attempt.NewInvocation(ctx, 0, slog.New(slog.DiscardHandler))
 	t.Cleanup(done)
-	return outbox.New(budget, queue, attempt.NewLog(slog.New(slog.DiscardHandler)))
+	return outbox.New(invocation, queue)
 }
 
 func TestOutbox_AMessageWaitsASecondForOthers(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"increment-backup-download/handler/cloud"
@@ -40,24 +42,47 @@ func CheckDeadline(ctx context.Context) error {
 	}
 }
 
-// Budget divides the time of an invocation.
-type Budget struct {
+// Invocation is what the calls of one invocation share: its time, its log, and their
+// counts. It is safe for concurrent use.
+type Invocation struct {
 	Calls      context.Context // ends before Publishing does
 	Publishing context.Context // ends before the deadline of the invocation
+	Log        *slog.Logger
+
+	calls, throttled atomic.Int64
 }
 
-// NewBudget returns the budget of an invocation with a payload of the given size in
+// NewInvocation divides the time of an invocation with a payload of the given size in
 // bytes. If ctx has no deadline, neither context has one.
-func NewBudget(ctx context.Context, payload int) (Budget, context.CancelFunc) {
+func NewInvocation(ctx context.Context, payload int, log *slog.Logger) (*Invocation, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		ctx, cancel := context.WithCancel(ctx)
-		return Budget{Calls: ctx, Publishing: ctx}, cancel
+		return &Invocation{Calls: ctx, Publishing: ctx, Log: log}, cancel
 	}
 	callsEnd, publishingEnd := divide(time.Now(), deadline, payload)
 	publishing, cancelPublishing := context.WithDeadlineCause(ctx, publishingEnd, ErrTimeUsedUp)
 	calls, cancelCalls := context.WithDeadlineCause(publishing, callsEnd, ErrTimeUsedUp)
-	return Budget{Calls: calls, Publishing: publishing}, func() { cancelCalls(); cancelPublishing() }
+	return &Invocation{Calls: calls, Publishing: publishing, Log: log}, func() { cancelCalls(); cancelPublishing() }
+}
+
+// CallDBS returns a caller of DBS, whose calls end with the time for them. They share a
+// gate, and what they learn of a slow service.
+func (i *Invocation) CallDBS(gate Gate) *Caller {
+	return &Caller{Gate: gate, Starting: i.Calls, Running: i.Calls, service: "DBS", patience: newPatience(callTimeout), invocation: i}
+}
+
+// CallMNS returns a caller of MNS, whose calls end with the time for publishing. Nothing
+// holds them back.
+func (i *Invocation) CallMNS() *Caller {
+	return &Caller{Gate: open{}, Starting: i.Publishing, Running: i.Publishing, service: "MNS",
+		patience: newPatience(publishTimeout), invocation: i}
+}
+
+// Counts returns how many calls to DBS were made, and how many answers of DBS and MNS
+// were throttled, as attributes of the invocation's log line.
+func (i *Invocation) Counts() []slog.Attr {
+	return []slog.Attr{slog.Int64("attempts", i.calls.Load()), slog.Int64("throttled", i.throttled.Load())}
 }
 
 // divide returns when calls to DBS end and when publishing ends.
