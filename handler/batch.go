@@ -148,7 +148,6 @@ func (b *batch) takeFollowUp(d *delivery) {
 		case f.Err != nil:
 			b.leaveUnpublished(d, e, "result", f.Err)
 		default:
-			b.handler.remember(d, e)
 			b.end(d, e)
 		}
 	})
@@ -309,34 +308,29 @@ const maxEncodable = outbox.MaxBytes / 4 * 3
 // result of its own: source and result queue are the same, and it would come back
 // forever. An unreadable follow-up gets none either, since its event has one.
 func (b *batch) publish(d *delivery, e ending) {
-	h := b.handler
-	end := func() {
-		h.remember(d, e)
-		b.end(d, e)
-	}
 	if e.data.ErrCode == events.CodeOwnResult || e.data.ErrCode == events.CodeBadFollowUp {
-		end()
+		b.end(d, e)
 		return
 	}
 	kind := events.TypeTaskFailed
 	if e.outcome == outcomeCreated {
 		kind = events.TypeTaskCreated
 	}
-	result := events.NewResult(kind, d.resultID, d.event, h.config.Source, time.Now(), e.data)
+	result := events.NewResult(kind, d.resultID, d.event, b.handler.config.Source, time.Now(), e.data)
 	e.data = result.Data // bounded, whatever the service answered
-	b.results.Add(outbox.Message{Body: h.config.ResultEncoding.Encode(result)}, func(err error) {
+	b.results.Add(outbox.Message{Body: b.handler.config.ResultEncoding.Encode(result)}, func(err error) {
 		switch {
 		case err != nil:
 			b.leaveUnpublished(d, e, "result", err)
 		case e.outcome != outcomeCreated || b.source == nil:
-			end()
+			b.end(d, e)
 		default:
 			b.follower.Start(result, func(err error) {
 				if err != nil {
 					b.leaveUnpublished(d, e, "follow-up", err)
-					return
+				} else {
+					b.end(d, e)
 				}
-				end()
 			})
 		}
 	})
@@ -352,8 +346,9 @@ func (b *batch) leaveUnpublished(d *delivery, e ending, what string, err error) 
 	b.end(d, ending{outcome: outcomeOpen, data: e.data, reason: reason})
 }
 
-// end counts and logs the end of an event, and of its repeats.
+// end remembers, counts and logs the end of an event, and of its repeats.
 func (b *batch) end(d *delivery, e ending) {
+	b.handler.remember(d, e)
 	if e.outcome == outcomeOpen {
 		service := cloud.ErrorOf(e.reason)
 		e.data.ErrCode, e.data.RequestID = service.Code, cmp.Or(e.data.RequestID, service.RequestID)
@@ -373,8 +368,8 @@ func (b *batch) endAsRepeat(first, d *delivery) {
 	e := *first.ending
 	e.data = doneOf(e.data).data(d.event)
 	e.attempts, e.took = 0, 0
+	b.handler.remember(d, e)
 	if e.outcome != outcomeOpen {
-		b.handler.remember(d, e)
 		e.outcome = outcomeAlreadyDone
 	}
 	b.tally.add(d, e)

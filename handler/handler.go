@@ -122,9 +122,10 @@ func (h *Handler) Handle(ctx context.Context, requestID string, payload []byte) 
 // that is sent again after its cause is fixed is tried again.
 func (h *Handler) remember(d *delivery, e ending) {
 	switch {
+	case e.outcome == outcomeOpen, e.outcome == outcomeAlreadyDone:
 	case e.outcome == outcomeCreated:
 		h.done.put(d.created, doneOf(e.data))
-	case e.outcome != outcomeOpen && d.event.MessageID != "":
+	case d.event.MessageID != "":
 		h.done.put(d.message, doneOf(e.data))
 	}
 }

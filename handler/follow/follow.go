@@ -157,8 +157,20 @@ func (f *Follower) end(a asking, task TaskState, failure error, asked bool) {
 		e.Outcome, kind = Unfinished, events.TypeTaskUnfinished
 		e.Data.ErrCode = cloud.ErrorOf(failure).Code
 	}
+	published := func(err error) {
+		e.Err = err
+		a.done(e)
+	}
+	if e.Outcome == Pending && f.Source == nil {
+		f.gone.Do(func() {
+			f.Log.WarnContext(context.Background(), "tasks are not followed any more: SOURCE_QUEUE is not set")
+		})
+		a.done(e)
+		return
+	}
 	if e.Outcome == Pending {
-		f.askAgain(a, e)
+		e.Delay = Delay(a.followUp.TaskID, e.Age, time.Now())
+		f.Source.Add(outbox.Message{Body: a.followUp.Encode(), Delay: e.Delay}, published)
 		return
 	}
 	e.Data.BackupPlanID = cmp.Or(e.Data.BackupPlanID, task.BackupPlanID)
@@ -168,26 +180,7 @@ func (f *Follower) end(a asking, task TaskState, failure error, asked bool) {
 	}
 	result := a.followUp.End(kind, time.Now(), e.Data)
 	e.Data = result.Data // bounded, whatever DBS answered
-	f.Results.Add(outbox.Message{Body: f.Encoding.Encode(result)}, func(err error) {
-		e.Err = err
-		a.done(e)
-	})
-}
-
-// askAgain sends the follow-up again, with a delay.
-func (f *Follower) askAgain(a asking, e Ending) {
-	if f.Source == nil {
-		f.gone.Do(func() {
-			f.Log.WarnContext(context.Background(), "tasks are not followed any more: SOURCE_QUEUE is not set")
-		})
-		a.done(e)
-		return
-	}
-	e.Delay = Delay(a.followUp.TaskID, e.Age, time.Now())
-	f.Source.Add(outbox.Message{Body: a.followUp.Encode(), Delay: e.Delay}, func(err error) {
-		e.Err = err
-		a.done(e)
-	})
+	f.Results.Add(outbox.Message{Body: f.Encoding.Encode(result)}, published)
 }
 
 // Delay returns the delay of the follow-up of a task of the given age: until the next
