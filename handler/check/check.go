@@ -23,10 +23,10 @@ type Report struct {
 
 // Result says whether one thing that the deployment needs works.
 type Result struct {
-	Name   string  `json:"name"` // the permission, and what it is for
-	Result Outcome `json:"result"`
-	Detail string  `json:"detail"`
-	Fix    string  `json:"fix,omitempty"` // what to do, if it failed
+	Name    string  `json:"name"` // the permission, and what it is for
+	Outcome Outcome `json:"result"`
+	Detail  string  `json:"detail"`
+	Fix     string  `json:"fix,omitempty"` // what to do, if it failed
 }
 
 // Outcome is how one check ended.
@@ -130,7 +130,7 @@ func (c *Checker) Run(ctx context.Context, requestID string) Report {
 	report := Report{OK: true, Checks: append(results, c.untried()...)}
 	failed := 0
 	for _, result := range report.Checks {
-		if result.Result == Failed {
+		if result.Outcome == Failed {
 			report.OK = false
 			failed++
 			log.LogAttrs(ctx, slog.LevelWarn, "check failed",
@@ -144,54 +144,55 @@ func (c *Checker) Run(ctx context.Context, requestID string) Report {
 
 // dbsTries tries the operations of DBS.
 func (c *Checker) dbsTries() []try {
-	dbs := func(operation, plan string, judge func(error) Result) try {
+	dbs := func(operation, plan string) try {
 		name := "dbs:" + operation
 		if plan != "" {
 			name += " of " + plan
 		}
-		return try{name: name, judge: judge, call: func(ctx context.Context) error {
-			return c.dbs.Try(ctx, operation, plan)
-		}}
+		return try{
+			name:  name,
+			call:  func(ctx context.Context) error { return c.dbs.Try(ctx, operation, plan) },
+			judge: func(err error) Result { return judgeDBS(plan, err) },
+		}
 	}
-	list := func(operation, plan string) try {
-		return dbs(operation, plan, func(err error) Result { return judgeList(plan, err) })
-	}
-	tries := []try{dbs("CreateIncrementBackupSetDownload", "", func(err error) Result {
+	create := dbs("CreateIncrementBackupSetDownload", "")
+	create.judge = func(err error) Result {
 		if err == nil {
 			return failed(errors.New("DBS created a task for a request without parameters"), "report this to DBS")
 		}
-		return judgeList("", err)
-	})}
+		return judgeDBS("", err)
+	}
+	tries := []try{create}
 	plans := c.config.BackupPlanIDs
 	if slices.Equal(plans, []string{events.AllPlans}) {
 		plans = nil
-		tries = append(tries, list("DescribeBackupPlanList", ""))
+		tries = append(tries, dbs("DescribeBackupPlanList", ""))
 	}
 	if len(plans) == 0 {
 		plans = []string{""} // DBS refuses it, after the permission
 	}
 	for _, plan := range plans {
-		tries = append(tries, list("DescribeIncrementBackupList", plan), list("DescribeBackupSetDownloadTaskList", plan))
+		tries = append(tries, dbs("DescribeIncrementBackupList", plan), dbs("DescribeBackupSetDownloadTaskList", plan))
 	}
 	return tries
 }
 
-// judgeList judges a call to DBS. A refusal for a parameter proves the permission,
+// judgeDBS judges a call to DBS. A refusal for a parameter proves the permission,
 // unless DBS should know the plan.
-func judgeList(plan string, err error) Result {
+func judgeDBS(plan string, err error) Result {
 	service := cloud.ErrorOf(err)
 	switch {
 	case err == nil:
-		return Result{Result: OK, Detail: "DBS answered with a page of the list"}
+		return Result{Outcome: OK, Detail: "DBS answered with a page of the list"}
 	case service.Kind == cloud.Permanent && plan == "":
-		return Result{Result: OK, Detail: "DBS refused a request without parameters, as it must, " +
+		return Result{Outcome: OK, Detail: "DBS refused a request without parameters, as it must, " +
 			"so the permission is there: " + err.Error()}
 	case service.Kind == cloud.Permanent:
 		return failed(err, "correct "+plan+" in BACKUP_PLAN_IDS: this account has no such backup plan in this region")
 	case service.Kind == cloud.OperatorFault:
 		return failed(err, "fix what DBS says: the account, the credentials, the clock or DBS_ENDPOINT")
 	case service.Unrecognized:
-		return Result{Result: Unproven, Detail: "DBS refused the request with an unknown code: " + err.Error()}
+		return Result{Outcome: Unproven, Detail: "DBS refused the request with an unknown code: " + err.Error()}
 	}
 	return failed(err,
 		"check DBS_ENDPOINT, and whether the function's network reaches it; if DBS throttles, try again later")
@@ -221,9 +222,9 @@ func (c *Checker) queueTries() []try {
 			judge: func(err error) Result {
 				switch {
 				case err == nil:
-					return Result{Result: OK, Detail: "the queue exists"}
+					return Result{Outcome: OK, Detail: "the queue exists"}
 				case !q.attributes && cloud.ErrorOf(err).HTTPStatusCode == 403:
-					return Result{Result: Unproven, Detail: "the role may not read the attributes of this queue, " +
+					return Result{Outcome: Unproven, Detail: "the role may not read the attributes of this queue, " +
 						"which only this check needs: " + cloud.ErrorOf(err).Cause()}
 				}
 				return judgeQueue(q.setting, err)
@@ -234,7 +235,7 @@ func (c *Checker) queueTries() []try {
 			call: q.queue.TrySend,
 			judge: func(err error) Result {
 				if cloud.KindOf(err) == cloud.Permanent {
-					return Result{Result: Unproven, Detail: "MNS refused an invalid message, as it must. It may do so before " +
+					return Result{Outcome: Unproven, Detail: "MNS refused an invalid message, as it must. It may do so before " +
 						"it looks at the permission, so only a real message proves the permission: " + err.Error()}
 				}
 				return judgeQueue(q.setting, err)
@@ -265,12 +266,12 @@ func failed(err error, fix string) Result {
 	if service.Fix != "" {
 		detail, fix = service.Cause(), service.Fix
 	}
-	return Result{Result: Failed, Detail: detail, Fix: fix}
+	return Result{Outcome: Failed, Detail: detail, Fix: fix}
 }
 
 // untried names what cannot be tried without an effect, or is not set.
 func (c *Checker) untried() []Result {
-	untried := func(name, detail string) Result { return Result{Name: name, Result: Untried, Detail: detail} }
+	untried := func(name, detail string) Result { return Result{Name: name, Outcome: Untried, Detail: detail} }
 	results := []Result{
 		untried("creation of a download task", "only a backup event makes one"),
 		untried("log:PostLogStoreLogs", "Function Compute writes the log: if it has the line \"check done\", this works"),

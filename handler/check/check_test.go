@@ -117,7 +117,7 @@ func TestCheck_ADeploymentThatWorks(t *testing.T) {
 		assert.True(t, report.OK)
 		got := map[string]check.Outcome{}
 		for name, result := range byName(report) {
-			got[name] = result.Result
+			got[name] = result.Outcome
 			assert.NotEmpty(t, result.Detail, name)
 			assert.Empty(t, result.Fix, name)
 		}
@@ -149,10 +149,10 @@ func TestCheck_WithoutDiscovery(t *testing.T) {
 		report := d.run(t.Context())
 		assert.True(t, report.OK)
 		got := byName(report)
-		assert.Equal(t, check.OK, got["dbs:"+sets].Result, "DBS refuses a request without a plan after the permission")
-		assert.Equal(t, check.OK, got["dbs:"+tasks].Result)
-		assert.Equal(t, check.Untried, got["SOURCE_QUEUE"].Result)
-		assert.Equal(t, check.Untried, got["BACKUP_PLAN_IDS"].Result)
+		assert.Equal(t, check.OK, got["dbs:"+sets].Outcome, "DBS refuses a request without a plan after the permission")
+		assert.Equal(t, check.OK, got["dbs:"+tasks].Outcome)
+		assert.Equal(t, check.Untried, got["SOURCE_QUEUE"].Outcome)
+		assert.Equal(t, check.Untried, got["BACKUP_PLAN_IDS"].Outcome)
 	})
 }
 
@@ -170,9 +170,9 @@ func TestCheck_OfAllPlansTriesTheirList(t *testing.T) {
 				d.plans = []string{events.AllPlans}
 				d.dbs.refuse["DescribeBackupPlanList"] = c.refusal
 				got := byName(d.run(t.Context()))
-				assert.Equal(t, c.want, got["dbs:DescribeBackupPlanList"].Result)
-				assert.Equal(t, check.OK, got["dbs:"+sets].Result)
-				assert.Equal(t, check.OK, got["dbs:"+tasks].Result)
+				assert.Equal(t, c.want, got["dbs:DescribeBackupPlanList"].Outcome)
+				assert.Equal(t, check.OK, got["dbs:"+sets].Outcome)
+				assert.Equal(t, check.OK, got["dbs:"+tasks].Outcome)
 				assert.NotContains(t, got, "BACKUP_PLAN_IDS")
 			})
 		})
@@ -234,7 +234,7 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 				report := d.run(t.Context())
 				assert.LessOrEqual(t, time.Since(started), 25*time.Second, "though the context has no deadline")
 				got := byName(report)[c.check]
-				assert.Equal(t, c.result, got.Result)
+				assert.Equal(t, c.result, got.Outcome)
 				assert.Contains(t, got.Detail, c.detail)
 				assert.NotContains(t, got.Detail, "Fix:", "it stands beside")
 				assert.Contains(t, got.Fix, c.fix)
@@ -242,7 +242,7 @@ func TestCheck_SaysWhatToDo(t *testing.T) {
 				assert.Equal(t, 3, d.results.tries+d.deadLetters.tries+d.source.tries,
 					"a message that MNS takes by mistake is not followed by more")
 				for name, result := range byName(report) {
-					assert.True(t, name == c.check || result.Result != check.Failed, "%s goes on", name)
+					assert.True(t, name == c.check || result.Outcome != check.Failed, "%s goes on", name)
 				}
 			})
 		})
@@ -260,12 +260,12 @@ func TestCheck_TriesAllAtOnceWithinTheTime(t *testing.T) {
 		report := d.run(ctx)
 		require.NoError(t, ctx.Err())
 		assert.False(t, report.OK)
-		assert.Equal(t, check.OK, byName(report)["dbs:"+create].Result)
+		assert.Equal(t, check.OK, byName(report)["dbs:"+create].Outcome)
 	})
 }
 
 func TestCheck_Answer(t *testing.T) {
-	text, err := json.Marshal(check.Report{Checks: []check.Result{{Name: "n", Result: check.Failed, Detail: "d", Fix: "f"}}})
+	text, err := json.Marshal(check.Report{Checks: []check.Result{{Name: "n", Outcome: check.Failed, Detail: "d", Fix: "f"}}})
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"ok":false,"checks":[{"name":"n","result":"failed","detail":"d","fix":"f"}]}`, string(text))
 }
