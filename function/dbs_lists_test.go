@@ -96,11 +96,11 @@ func TestLists_OfTheStandIn(t *testing.T) {
 		query.PageNum = page
 		gotSets, err := s.tasks.BackupSets(ctx, query)
 		require.NoError(t, err)
-		assert.Equal(t, discovery.Totals{Pages: 2, Elements: 103}, gotSets.Totals)
+		assert.Equal(t, [2]int{2, 103}, [2]int{gotSets.Pages, gotSets.Elements})
 		assert.Len(t, gotSets.Rows, rows)
 		gotTasks, err := s.tasks.DownloadTasks(ctx, plan, page)
 		require.NoError(t, err)
-		assert.Equal(t, discovery.Totals{Pages: 2, Elements: 103}, gotTasks.Totals)
+		assert.Equal(t, [2]int{2, 103}, [2]int{gotTasks.Pages, gotTasks.Elements})
 		assert.Len(t, gotTasks.Rows, rows)
 		for _, set := range gotSets.Rows {
 			sets[set.BackupSetJobID+"/"+set.BackupSetID] = true
@@ -158,7 +158,7 @@ func TestLists_OfficialSamples(t *testing.T) {
 	sets, err := function.ReadBackupSets(200, testdata(t, "backup-sets.json"))
 	require.NoError(t, err)
 	require.Len(t, sets.Rows, 1)
-	assert.Equal(t, discovery.Page[discovery.BackupSet]{Totals: discovery.Totals{Pages: 1, Elements: 1}, Rows: []discovery.BackupSet{{
+	assert.Equal(t, discovery.Page[discovery.BackupSet]{Pages: 1, Elements: 1, Rows: []discovery.BackupSet{{
 		BackupSetJobID: "1hv5g9wk4****", BackupSetID: "mysql-bin.00****", BackupStatus: "FILLING",
 		StartTime: time.UnixMilli(1648433764000).UTC(), EndTime: time.UnixMilli(1648434713000).UTC(),
 		ExpiredTime: time.UnixMilli(1711506719000).UTC(), Size: 18535, StorageMethod: "Standard",
@@ -166,7 +166,7 @@ func TestLists_OfficialSamples(t *testing.T) {
 
 	tasks, err := function.ReadDownloadTasks(200, testdata(t, "download-tasks.json"))
 	require.NoError(t, err)
-	assert.Equal(t, discovery.Page[discovery.DownloadTask]{Totals: discovery.Totals{Pages: 1, Elements: 1}, Rows: []discovery.DownloadTask{{
+	assert.Equal(t, discovery.Page[discovery.DownloadTask]{Pages: 1, Elements: 1, Rows: []discovery.DownloadTask{{
 		ID: "urxgrxt7****", BackupSetID: "1h7za2yws****", BackupSetCode: "mysql-bin.00XXXX", JobType: "cbs_backup_sub_cont",
 		Status: "finish", CreateTime: time.UnixMilli(1642044001000).UTC(),
 	}}}, tasks)
@@ -230,7 +230,7 @@ func TestTaskState(t *testing.T) {
 func TestLists_BackupPlans(t *testing.T) {
 	page, err := function.ReadBackupPlans(200, testdata(t, "backup-plans.json"))
 	require.NoError(t, err)
-	assert.Equal(t, discovery.Page[discovery.BackupPlan]{Totals: discovery.Totals{Pages: 1, Elements: 4}, Rows: []discovery.BackupPlan{
+	assert.Equal(t, discovery.Page[discovery.BackupPlan]{Pages: 1, Elements: 4, Rows: []discovery.BackupPlan{
 		{ID: "dbsqdss5tmh****", Status: "running", Incremental: true},
 		{ID: "a", Status: "wait"},
 		{ID: "b", Status: "pause"},
@@ -263,34 +263,30 @@ func TestLists_ReadALargePage(t *testing.T) {
 
 func TestLists_WhatIsAList(t *testing.T) {
 	const row = `{"BackupSetJobId":"j","BackupSetId":"s"}`
-	totals := discovery.Totals{Pages: 3, Elements: 250}
+	type want struct{ rows, pages, elements int }
 	list := func(more string) string { return `{"Success":true,"TotalPages":3,"TotalElements":250` + more + `}` }
-	type want struct {
-		rows   int
-		totals discovery.Totals
-	}
 	for name, c := range map[string]struct {
 		body string
 		want want
 	}{
-		"one row":                {list(`,"Items":{"IncrementBackupFile":[` + row + `]}`), want{1, totals}},
-		"an array itself":        {list(`,"Items":[` + row + `, ` + row + ` ]`), want{2, totals}},
-		"no Items":               {list(``), want{0, totals}},
-		"Items null":             {list(`,"Items":null`), want{0, totals}},
-		"Items empty":            {list(`,"Items":{ }`), want{0, totals}},
-		"the array is null":      {list(`,"Items":{"IncrementBackupFile":null}`), want{0, totals}},
-		"the array empty":        {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, totals}},
-		"beside other members":   {list(`,"Items":{"Page":1,"Tags":["x"],"IncrementBackupFile":[` + row + `]}`), want{1, totals}},
-		"the last of two counts": {list(`,"Items":{"IncrementBackupFile":[` + row + `,` + row + `],"IncrementBackupFile":[{}]}`), want{1, totals}},
-		"the last Items counts":  {list(`,"Items":[{},{}],"Items":[{}]`), want{1, totals}},
-		"also if it has none":    {list(`,"Items":[{},{}],"Items":{}`), want{0, totals}},
+		"one row":                {list(`,"Items":{"IncrementBackupFile":[` + row + `]}`), want{1, 3, 250}},
+		"an array itself":        {list(`,"Items":[` + row + `, ` + row + ` ]`), want{2, 3, 250}},
+		"no Items":               {list(``), want{0, 3, 250}},
+		"Items null":             {list(`,"Items":null`), want{0, 3, 250}},
+		"Items empty":            {list(`,"Items":{ }`), want{0, 3, 250}},
+		"the array is null":      {list(`,"Items":{"IncrementBackupFile":null}`), want{0, 3, 250}},
+		"the array empty":        {list(`,"Items":{"IncrementBackupFile":[]}`), want{0, 3, 250}},
+		"beside other members":   {list(`,"Items":{"Page":1,"Tags":["x"],"IncrementBackupFile":[` + row + `]}`), want{1, 3, 250}},
+		"the last of two counts": {list(`,"Items":{"IncrementBackupFile":[` + row + `,` + row + `],"IncrementBackupFile":[{}]}`), want{1, 3, 250}},
+		"the last Items counts":  {list(`,"Items":[{},{}],"Items":[{}]`), want{1, 3, 250}},
+		"also if it has none":    {list(`,"Items":[{},{}],"Items":{}`), want{0, 3, 250}},
 		"all as text": {`{"Success":"true","TotalPages":"0","TotalElements":" 12 ","Items":[]}`,
-			want{0, discovery.Totals{Elements: 12}}},
+			want{0, 0, 12}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			page, err := function.ReadBackupSets(200, []byte(c.body))
 			require.NoError(t, err)
-			assert.Equal(t, c.want, want{len(page.Rows), page.Totals})
+			assert.Equal(t, c.want, want{len(page.Rows), page.Pages, page.Elements})
 		})
 	}
 

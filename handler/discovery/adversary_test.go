@@ -96,7 +96,7 @@ func (a *adversary) change() {
 }
 
 func (a *adversary) BackupSets(_ context.Context, query discovery.BackupSetQuery) (page discovery.Page[discovery.BackupSet], err error) {
-	page.Rows, page.Totals = pageOf(a.sets, query.PageNum, a.base == 1)
+	page.Rows, page.Pages, page.Elements = pageOf(a.sets, query.PageNum, a.base == 1)
 	return page, nil
 }
 
@@ -110,7 +110,7 @@ func (a *adversary) DownloadTasks(_ context.Context, _ string, pageNum int) (pag
 		require.Less(a.t, (pageNum-a.base)*discovery.ListPageSize, len(a.tasks), "no page after the end")
 	}
 	page.Date = now()
-	page.Rows, page.Totals = pageOf(a.tasks, pageNum, a.base == 1)
+	page.Rows, page.Pages, page.Elements = pageOf(a.tasks, pageNum, a.base == 1)
 	if a.order == "oldest" {
 		page.Rows = lastPageOf(a.tasks, pageNum, a.base == 1)
 	}

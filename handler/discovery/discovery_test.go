@@ -455,7 +455,7 @@ func TestDiscover_AnnouncesNothingFromHalfAList(t *testing.T) {
 		}, contains: []string{"240 of 250"}, level: "WARN"},
 		"rows of a list that is said to be empty": {operation: listTasks, cut: func(call listCall, page *fakePage) {
 			if call.plan == planA && call.operation == listTasks {
-				page.totals = discovery.Totals{}
+				page.totals.Pages, page.totals.Elements = 0, 0
 			}
 		}, contains: []string{"UnexpectedAnswer"}, level: "WARN"},
 		"a list of more pages than rows": {operation: listTasks, cut: func(call listCall, page *fakePage) {

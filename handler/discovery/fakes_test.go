@@ -72,7 +72,7 @@ type fakeLists struct {
 
 // fakePage is a page of either list.
 type fakePage struct {
-	totals discovery.Totals
+	totals struct{ Pages, Elements int }
 	plans  []discovery.BackupPlan
 	sets   []discovery.BackupSet
 	tasks  []discovery.DownloadTask
@@ -88,22 +88,22 @@ func (f *fakeLists) BackupSets(ctx context.Context, query discovery.BackupSetQue
 				selected = append(selected, set)
 			}
 		}
-		page.sets, page.totals = pageOf(selected, query.PageNum, f.countsFromOne)
+		page.sets, page.totals.Pages, page.totals.Elements = pageOf(selected, query.PageNum, f.countsFromOne)
 		return page
 	})
-	return discovery.Page[discovery.BackupSet]{Totals: page.totals, Date: now(), Rows: page.sets}, err
+	return discovery.Page[discovery.BackupSet]{Pages: page.totals.Pages, Elements: page.totals.Elements, Date: now(), Rows: page.sets}, err
 }
 
 func (f *fakeLists) DownloadTasks(ctx context.Context, plan string, pageNum int) (discovery.Page[discovery.DownloadTask], error) {
 	call := listCall{operation: listTasks, plan: plan, pageNum: pageNum}
 	page, err := f.list(ctx, call, func(plan *fakeDBSPlan) (page fakePage) {
-		page.tasks, page.totals = pageOf(plan.tasks, pageNum, f.countsFromOne)
+		page.tasks, page.totals.Pages, page.totals.Elements = pageOf(plan.tasks, pageNum, f.countsFromOne)
 		if f.oldestFirst {
 			page.tasks = lastPageOf(plan.tasks, pageNum, f.countsFromOne)
 		}
 		return page
 	})
-	return discovery.Page[discovery.DownloadTask]{Totals: page.totals, Date: now(), Rows: page.tasks}, err
+	return discovery.Page[discovery.DownloadTask]{Pages: page.totals.Pages, Elements: page.totals.Elements, Date: now(), Rows: page.tasks}, err
 }
 
 // now is the Date of an answer.
@@ -112,10 +112,10 @@ func now() time.Time { return time.Now().Truncate(time.Second) }
 func (f *fakeLists) BackupPlans(ctx context.Context, region string, pageNum int) (discovery.Page[discovery.BackupPlan], error) {
 	call := listCall{operation: listPlans, plan: region, pageNum: pageNum}
 	page, err := f.list(ctx, call, func(*fakeDBSPlan) (page fakePage) {
-		page.plans, page.totals = pageOf(f.listed, pageNum, f.countsFromOne)
+		page.plans, page.totals.Pages, page.totals.Elements = pageOf(f.listed, pageNum, f.countsFromOne)
 		return page
 	})
-	return discovery.Page[discovery.BackupPlan]{Totals: page.totals, Date: now(), Rows: page.plans}, err
+	return discovery.Page[discovery.BackupPlan]{Pages: page.totals.Pages, Elements: page.totals.Elements, Date: now(), Rows: page.plans}, err
 }
 
 func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSPlan) fakePage) (fakePage, error) {
@@ -147,13 +147,13 @@ func (f *fakeLists) list(ctx context.Context, call listCall, read func(*fakeDBSP
 	return page, nil
 }
 
-func pageOf[T any](all []T, pageNum int, fromOne bool) ([]T, discovery.Totals) {
-	totals := discovery.Totals{Pages: (len(all) + discovery.ListPageSize - 1) / discovery.ListPageSize, Elements: len(all)}
+func pageOf[T any](all []T, pageNum int, fromOne bool) (rows []T, pages, elements int) {
+	pages = (len(all) + discovery.ListPageSize - 1) / discovery.ListPageSize
 	if fromOne {
 		pageNum = max(pageNum, 1) - 1
 	}
 	from := min(pageNum*discovery.ListPageSize, len(all))
-	return slices.Clone(all[from:min(from+discovery.ListPageSize, len(all))]), totals
+	return slices.Clone(all[from:min(from+discovery.ListPageSize, len(all))]), pages, len(all)
 }
 
 // lastPageOf returns a page of the rows in the opposite order.

@@ -24,7 +24,7 @@ type endlessLists struct {
 }
 
 func (l *endlessLists) BackupSets(_ context.Context, query discovery.BackupSetQuery) (discovery.Page[discovery.BackupSet], error) {
-	page := discovery.Page[discovery.BackupSet]{Totals: totalsOf(l.sets)}
+	page := discovery.Page[discovery.BackupSet]{Pages: (l.sets + 99) / 100, Elements: l.sets}
 	l.calls(listCall{operation: listSets, pageNum: query.PageNum})
 	for i := query.PageNum * 100; i < min(l.sets, (query.PageNum+1)*100); i++ {
 		end := l.now.Add(time.Duration(i-l.sets) * time.Second)
@@ -37,7 +37,7 @@ func (l *endlessLists) BackupSets(_ context.Context, query discovery.BackupSetQu
 }
 
 func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (discovery.Page[discovery.DownloadTask], error) {
-	page := discovery.Page[discovery.DownloadTask]{Totals: totalsOf(l.tasks)}
+	page := discovery.Page[discovery.DownloadTask]{Pages: (l.tasks + 99) / 100, Elements: l.tasks}
 	l.calls(listCall{operation: listTasks, pageNum: pageNum})
 	for i := pageNum * 100; i < min(l.tasks, (pageNum+1)*100); i++ {
 		page.Rows = append(page.Rows, discovery.DownloadTask{
@@ -50,8 +50,6 @@ func (l *endlessLists) DownloadTasks(_ context.Context, _ string, pageNum int) (
 func (l *endlessLists) BackupPlans(context.Context, string, int) (discovery.Page[discovery.BackupPlan], error) {
 	return discovery.Page[discovery.BackupPlan]{}, permanent("NotListed")
 }
-
-func totalsOf(n int) discovery.Totals { return discovery.Totals{Pages: (n + 99) / 100, Elements: n} }
 
 func liveHeap() int64 {
 	runtime.GC()

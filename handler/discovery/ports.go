@@ -33,17 +33,12 @@ type Lister interface {
 // ListPageSize is the PageSize of every list: DBS takes 30, 50 or 100.
 const ListPageSize = 100
 
-// Totals is what a page says about its whole list.
-type Totals struct {
-	Pages    int // TotalPages
-	Elements int // TotalElements
-}
-
 // Page is a page of a list.
 type Page[T any] struct {
-	Totals
-	Date time.Time // of DBS's answer, by the clock of DBS; zero if unknown
-	Rows []T
+	Pages    int       // TotalPages
+	Elements int       // TotalElements
+	Date     time.Time // of DBS's answer, by the clock of DBS; zero if unknown
+	Rows     []T
 }
 
 // BackupPlan is one item of DescribeBackupPlanList.
