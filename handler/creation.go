@@ -63,7 +63,7 @@ func (c *creation) end(task Task, failure error) {
 	if !c.started.IsZero() {
 		got.took = time.Since(c.started)
 	}
-	waiting, rivals := b.duplicates.end(c, got, c.state.RefusedForGood(failure))
+	waiting, rivals := b.duplicates.end(c, got, c.state.RefusedForGood())
 	for _, d := range waiting {
 		b.settle(d, *c.answer)
 	}

@@ -53,10 +53,10 @@ type State struct {
 	timeout   time.Duration // of the next one, once one has timed out
 }
 
-// RefusedForGood reports whether err ends a call that the service keeps refusing with
-// an unknown code.
-func (s *State) RefusedForGood(err error) bool {
-	return s.refused >= maxUnrecognized && cloud.ErrorOf(err).Unrecognized
+// RefusedForGood reports whether the call has ended because the service keeps refusing it
+// with an unknown code.
+func (s *State) RefusedForGood() bool {
+	return s.refused >= maxUnrecognized && cloud.ErrorOf(s.Last).Unrecognized
 }
 
 // run makes one attempt within its timeout, and doubles that for the next one if this
@@ -85,16 +85,16 @@ func (s *State) run(ctx context.Context, patience *patience, call func(context.C
 	return err
 }
 
-// next returns how long to wait before the attempt after one that failed with err,
-// and whether there is to be one: not if the failure is for good, nor if ctx ends
-// before the wait does. A throttled answer does not lengthen the backoff, since it
-// lowers the limit on calls in flight; the wait that it asks for comes before it.
-func (s *State) next(ctx context.Context, err error) (wait time.Duration, again bool) {
-	if cloud.KindOf(err) != cloud.Transient || errors.Is(err, ErrTimeUsedUp) || ctx.Err() != nil || s.RefusedForGood(err) {
+// next returns how long to wait before the attempt after the last one, which failed, and
+// whether there is to be one: not if the failure is for good, nor if ctx ends before the
+// wait does. A throttled answer does not lengthen the backoff, since it lowers the limit
+// on calls in flight; the wait that it asks for comes before it.
+func (s *State) next(ctx context.Context) (wait time.Duration, again bool) {
+	if cloud.KindOf(s.Last) != cloud.Transient || ctx.Err() != nil || s.RefusedForGood() {
 		return 0, false
 	}
 	wait = rand.N(Backoff(max(s.Made-s.throttled, 1))) //nolint:gosec // G404: jitter needs no secret
-	if service := cloud.ErrorOf(err); service.Throttled {
+	if service := cloud.ErrorOf(s.Last); service.Throttled {
 		wait += min(service.RetryAfter, maxHint)
 	}
 	deadline, bounded := ctx.Deadline()
@@ -171,7 +171,7 @@ func (c *Caller) Attempt(state *State, call func(context.Context) error, what ..
 	if state.Made == made {
 		return 0, false, cmp.Or(state.Last, err)
 	}
-	if wait, again = state.next(c.Starting, err); again {
+	if wait, again = state.next(c.Starting); again {
 		c.invocation.Log.LogAttrs(c.Running, slog.LevelDebug, "calling "+c.service+" again", append(what,
 			slog.Int("attempts", state.Made), slog.Int64("waitMs", wait.Milliseconds()), slog.String("error", err.Error()))...)
 	}
