@@ -90,14 +90,12 @@ func (h *Handler) Serve(ctx context.Context, requestID string, payload []byte) (
 	default:
 		answer, err = h.discoverer.Run(ctx, requestID, command.Discover, command.Timer)
 		var lacks *events.Error
-		if errors.As(err, &lacks) {
-			err = &EventError{Reason: lacks}
+		if !errors.As(err, &lacks) {
+			return answer, err
 		}
+		err = &EventError{Reason: lacks}
 	}
-	var refused *EventError
-	if late != nil || errors.As(err, &refused) {
-		logInvocation(h.log.With("requestId", requestID), err, nil)
-	}
+	logInvocation(h.log.With("requestId", requestID), err, nil)
 	return answer, err
 }
 
