@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/events"
+	"increment-backup-download/handler"
 )
 
 func TestHandler_TheSameEventMakesOneTask(t *testing.T) {
@@ -115,6 +116,23 @@ func TestHandler_DecidesAConflictWhenTheFirstCallHasEnded(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestHandler_ALateEventSharesTheAnswerToItsRequest(t *testing.T) {
+	d := deploy(func(c *handler.Config) { c.Concurrency = 1 }) // the first call ends before the third event is read
+	d.dbs.before = func(_ context.Context, request events.Request) error {
+		if request.ClientToken == "t" {
+			return permanent("Param.NotFound")
+		}
+		return nil
+	}
+	same, other := `{"BackupSetId":"a","BackupSetName":"b","ClientToken":"t"}`, `{"BackupSetId":"a","BackupSetName":"c","ClientToken":"u"}`
+	summary, err := d.Handle(t.Context(), "", stream(element{ID: "1", MessageID: "1", Body: same},
+		element{ID: "2", MessageID: "2", Body: other}, element{ID: "3", MessageID: "3", Body: same}))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Created)
+	assert.Equal(t, 2, summary.Failed)
+	assert.Equal(t, 2, d.dbs.total)
 }
 
 func TestHandler_RejectsOneTokenForTwoRequests(t *testing.T) {
