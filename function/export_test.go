@@ -34,6 +34,9 @@ func NewDBS(endpoint string, connections int, fallback Credential) DBS {
 	return &dbsClient{endpoint: mustParse(endpoint), http: newTransport(connections, 4<<10), fallback: fallback}
 }
 
+// NewQuiet returns what stands before the standard logger.
+func NewQuiet(out io.Writer) io.Writer { return quiet{out} }
+
 func NewQueue(endpoint, name string, fallback Credential) handler.Queue {
 	return &mnsQueue{
 		endpoint: mustParse(endpoint), name: name, http: newTransport(12, 64<<10), fallback: fallback,

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
+	"os"
 	"runtime"
 	"runtime/debug"
 
@@ -88,6 +90,7 @@ func Run(environ []string, stdout io.Writer) error {
 		return wrong
 	}
 	fitInstance(s.memoryMB)
+	stdlog.SetOutput(quiet{os.Stderr})
 	h := assemble(s, log)
 	fc.Start(func(ctx context.Context, payload []byte) (any, error) {
 		if len(payload) > 4<<20 { // more than a batch of 1,000 events has

@@ -48,6 +48,17 @@ func newTransport(connections, writeBuffer int) *http.Transport {
 	}
 }
 
+// quiet passes lines of the standard logger on, except those in which net/http quotes what
+// a server sends after an answer: there may be a signed link to a backup in them.
+type quiet struct{ out io.Writer }
+
+func (q quiet) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("Unsolicited response")) {
+		return len(line), nil
+	}
+	return q.out.Write(line)
+}
+
 // answer is a service's answer, read whole.
 type answer struct {
 	status int

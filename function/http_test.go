@@ -7,10 +7,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -168,4 +171,45 @@ func TestAdapters_AnUpgradeDoesNotOutliveTheCall(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the call waits for the server")
 	}
+}
+
+// net/http logs what comes after an answer.
+func TestAdapters_NoLogQuotesWhatFollowsAnAnswer(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}https://oss/file?Signature=hush")
+		_ = connection.Close()
+	}))
+	defer server.Close()
+	var mu sync.Mutex
+	var logged, shown bytes.Buffer
+	log.SetOutput(writer(func(line []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		logged.Write(line)
+		_, _ = function.NewQuiet(&shown).Write(line)
+	}))
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	_, err := function.NewDBS(server.URL, 1, someKey).CreateTask(t.Context(), example)
+	require.Error(t, err)
+	require.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(logged.String(), "hush")
+	}, 20*time.Second, time.Millisecond)
+	log.Print("another line")
+	mu.Lock()
+	defer mu.Unlock()
+	assert.NotContains(t, shown.String(), "hush")
+	assert.Contains(t, shown.String(), "another line")
+}
+
+type writer func([]byte)
+
+func (w writer) Write(line []byte) (int, error) {
+	w(line)
+	return len(line), nil
 }
