@@ -288,7 +288,8 @@ func (b *batch) end(d *delivery, e ending) {
 	if e.outcome == outcomeOpen {
 		service := cloud.ErrorOf(e.reason)
 		e.data.ErrCode, e.data.RequestID = service.Code, cmp.Or(e.data.RequestID, service.RequestID)
-		if service.Code == "" && errors.Is(e.reason, attempt.ErrTimeUsedUp) {
+		var unpublished *unpublishedError
+		if service.Code == "" && errors.Is(e.reason, attempt.ErrTimeUsedUp) && !errors.As(e.reason, &unpublished) {
 			e.data.ErrCode = codeNotTried
 		}
 	}

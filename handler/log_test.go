@@ -96,3 +96,18 @@ func TestHandler_NamesTheSetAndTheStatusOfWhatItIgnores(t *testing.T) {
 	assert.Equal(t, "mysql-bin.000058", lines[0]["backupSetName"])
 	assert.Equal(t, " filling", lines[0]["backupStatus"])
 }
+
+// An event whose result is not published was tried.
+func TestHandler_AnUnpublishedEventIsNotLoggedAsNotTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.results.before = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		_, err := d.handle(t, 20*time.Second, batch(items(100)...))
+		require.Error(t, err)
+		lines := d.lines(t, "event open, to be delivered again")
+		require.Len(t, lines, 100)
+		for _, line := range lines {
+			assert.NotEqual(t, "NotTried", line["errCode"], line["error"])
+		}
+	})
+}
