@@ -228,24 +228,31 @@ func (l *listing[T]) rest(ctx context.Context) error {
 		return err
 	}
 	var mu sync.Mutex
-	read := maps.Clone(l.read)
-	pages, ctx := errgroup.WithContext(ctx)
-	pages.SetLimit(l.workers)
-	for pageNum := range l.end {
-		if read[pageNum] {
-			continue
-		}
-		pages.Go(func() error {
-			got, err := l.fetch(ctx, pageNum)
-			if err == nil {
-				mu.Lock()
-				defer mu.Unlock()
-				l.take(pageNum, got)
+	for next := 0; next < l.end; { // rows that are made meanwhile may need another page
+		read, first := maps.Clone(l.read), next
+		next = l.end
+		pages, ctx := errgroup.WithContext(ctx)
+		pages.SetLimit(l.workers)
+		for pageNum := first; pageNum < next; pageNum++ {
+			if read[pageNum] {
+				continue
 			}
+			pages.Go(func() error {
+				got, err := l.fetch(ctx, pageNum)
+				if err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					l.take(pageNum, got)
+					l.end = max(l.end, min(got.Pages, maxRows)+l.base)
+				}
+				return err
+			})
+		}
+		if err := pages.Wait(); err != nil {
 			return err
-		})
+		}
 	}
-	return pages.Wait()
+	return nil
 }
 
 // take keeps the rows of a page, and notes that it is read. The first page counts once,
