@@ -81,7 +81,8 @@ func TestFunction_AnswersForTenThousandEventsBeforeTheDeadline(t *testing.T) {
 			started := time.Now()
 			_, err = invoke(t, cloud, harness.Batch(events))
 			took := time.Since(started)
-			assert.Contains(t, failure(t, err, "RedeliveryError"), "of 10000 events are open")
+			// A slow machine, or the race detector, leaves no time to read them all.
+			assert.Regexp(t, `of 10000 events are open|no time to read the others`, failure(t, err, "RedeliveryError"))
 			assert.Less(t, took, cloud.Timeout)
 			t.Logf("answered after %v of %v", took, cloud.Timeout)
 		})
