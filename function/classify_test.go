@@ -421,3 +421,23 @@ func TestClassify_HidesSecrets(t *testing.T) {
 		})
 	}
 }
+
+// Each mark of a signed request or link by itself is enough.
+func TestClassify_WithholdsWhatQuotesASignature(t *testing.T) {
+	for _, quote := range []string{
+		"Signature=abc", "signature%3Dabc", "server string to sign is: POST", "Authorization: acs", "x?OSSAccessKeyId=LTAI",
+		"x-oss-credential=LTAI", "x?security-token=abc", "security-token%3Dabc", "&SecurityToken=abc", "Security-Token%3Dabc", "the secret", "the token",
+	} {
+		f := function.Failure{Status: 400, Code: "New", Message: "words " + quote + " words"}
+		key := function.NewCredential("id", "the secret", "the token")
+		for _, err := range []error{function.ClassifyDBS(f, "A", key, bare), function.ClassifyMNS(f, "m", key, bare)} {
+			assert.Equal(t, "(the message quotes a signed request or link and is withheld)", classified(t, err).Message, quote)
+		}
+	}
+}
+
+// A redirect says nothing about the request, whatever its code.
+func TestClassify_ARedirectGivesNothingUp(t *testing.T) {
+	f := function.Failure{Status: 307, Code: "InvalidArgument"}
+	assert.Equal(t, verdict{code: "InvalidArgument"}, verdictOf(t, function.ClassifyMNS(f, "m", someKey, bare)))
+}

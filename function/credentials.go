@@ -74,14 +74,22 @@ func credentialOf(ctx context.Context, fallback credential) (credential, error) 
 		Message: "the invocation came without credentials", Fix: "give the function a role (s.yaml: role)"}
 }
 
+const withheld = "(the message quotes a signed request or link and is withheld)"
+
 // redact withholds a message that quotes the credentials, or a signed request, as
 // services do when they refuse a signature, or a signed link to a backup.
 func (c credential) redact(message string) string {
 	key := c()
-	for _, text := range []string{"ignature=", "ignature%3D", "string to sign", "Authorization", "OSSAccessKeyId", "x-oss-", "ecurity-token=", "ecurity-token%3D",
-		*key.AccessKeySecret, *key.SecurityToken, url.QueryEscape(*key.AccessKeySecret), url.QueryEscape(*key.SecurityToken)} {
-		if text != "" && strings.Contains(message, text) {
-			return "(the message quotes a signed request or link and is withheld)"
+	lower := strings.ToLower(message)
+	for _, text := range []string{"signature=", "signature%3d", "string to sign", "ossaccesskeyid", "x-oss-",
+		"security-token=", "securitytoken=", "security-token%3d", "securitytoken%3d"} {
+		if strings.Contains(lower, text) {
+			return withheld
+		}
+	}
+	for _, text := range []string{"Authorization", *key.AccessKeySecret, *key.SecurityToken} { // authorization is a usual word
+		if text != "" && (strings.Contains(message, text) || strings.Contains(message, url.QueryEscape(text))) {
+			return withheld
 		}
 	}
 	return message
