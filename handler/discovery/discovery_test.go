@@ -1211,3 +1211,91 @@ func TestDiscover_RepeatsCallsThatFailForNow(t *testing.T) {
 		assert.Equal(t, 300, answer.Plans[0].Announced)
 	})
 }
+
+// Which set is the oldest is a matter of its time, not of its name.
+func TestDiscover_AnnouncesTheOldestFirstWhateverItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		noEnd := finished(9, 3*time.Hour)
+		noEnd.EndTime = time.Time{} // it started four hours ago
+		d.plan(planA).sets = []discovery.BackupSet{finished(1, time.Hour), finished(2, 2*time.Hour), noEnd}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Equal(t, []string{"mysql-bin.000009", "mysql-bin.000002", "mysql-bin.000001"}, d.source.announced(t))
+	})
+}
+
+func TestDiscover_AnUncompletedSetWithoutTimesIsNotOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.plan(planA).sets = []discovery.BackupSet{backupSet(func(s *discovery.BackupSet) {
+			s.BackupStatus, s.StartTime, s.EndTime = "UNCOMPLETED", time.Time{}, time.Time{}
+		})}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Empty(t, d.lines("WARN"))
+	})
+}
+
+// Two rows of one name, one of which does not say when it started, are one set.
+func TestDiscover_ARowWithoutAStartTimeIsNoOtherSet(t *testing.T) {
+	for _, reversed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			sets := []discovery.BackupSet{backupSet(nil), backupSet(func(s *discovery.BackupSet) { s.StartTime = time.Time{} })}
+			if reversed {
+				sets[0], sets[1] = sets[1], sets[0]
+			}
+			d.plan(planA).sets = sets
+			_, err := d.run(t, events.Discover{})
+			require.NoError(t, err)
+			assert.Len(t, d.source.sent, 1)
+			assert.Empty(t, d.lines("WARN"))
+		})
+	}
+}
+
+func TestDiscover_SaysWhichFailureCameFirstAndHowManyPlansFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		for i := range 40 {
+			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, time.Hour))
+		}
+		d.source.refuse = func(body string) error {
+			for i := range 40 {
+				if strings.Contains(body, fmt.Sprintf("mysql-bin.%06d", i)) {
+					return permanent(fmt.Sprintf("Refused%d", i))
+				}
+			}
+			return nil
+		}
+		_, err := d.run(t, events.Discover{})
+		assert.Regexp(t, `Refused([0-9]|1[0-5])\b`, err.Error(), "of the first batch")
+		assert.Contains(t, strings.Join(d.lines("ERROR"), "")+strings.Join(d.lines("WARN"), ""), `"plansFailed":1`)
+	})
+}
+
+func TestDiscover_NamesBothIDsOfAFailedDownload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets = []discovery.BackupSet{backupSet(nil)}
+		plan.tasks = []discovery.DownloadTask{taskOf(plan.sets[0], "task-1", "stop")}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		for _, part := range []string{`"backupSetId":"` + jobID + `"`, `"taskStatus":"stop"`, `"failedTasks":1`} {
+			assert.Contains(t, d.lines("WARN")[0], part)
+		}
+	})
+}
+
+func TestDiscover_SaysTheFixHoweverLongTheCauseIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = refuseAll(&cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "NoPermission", HTTPStatusCode: 403,
+			Message: strings.Repeat("words ", 100), Fix: "grant dbs:X to the role"})
+		answer, err := d.run(t, events.Discover{})
+		require.ErrorContains(t, err, "Fix: grant dbs:X to the role")
+		assert.Contains(t, answer.Plans[0].Error, "Fix: grant dbs:X to the role")
+	})
+}

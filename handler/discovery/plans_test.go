@@ -152,3 +152,14 @@ func TestDiscover_NamedPlansNeedNoListOfPlans(t *testing.T) {
 		assert.Empty(t, d.dbs.callsOf(listPlans, ""))
 	})
 }
+
+func TestDiscover_APlanWithoutAnIDIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(allPlans)
+		d.listPlan(planA, "running", true)
+		d.dbs.listed = append(d.dbs.listed, discovery.BackupPlan{Status: "running", Incremental: true})
+		answer, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Len(t, answer.Plans, 1)
+	})
+}

@@ -116,3 +116,85 @@ func TestDiscover_APlanThatFailsForGoodIsNotReadAgain(t *testing.T) {
 func refuseAll(err error) func(context.Context, listCall) error {
 	return func(context.Context, listCall) error { return err }
 }
+
+// Each plan reads with its part of the places, however many pages it has.
+func TestDiscover_APlanTakesItsPartOfThePlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(func(c *handler.Config) { c.Concurrency, c.BackupPlanIDs = 16, []string{planA, planB} })
+		d.plan(planB)
+		for i := range 3000 {
+			d.plan(planA).sets = append(d.plan(planA).sets, finished(i, 100*time.Hour))
+		}
+		flying, peak := 0, 0
+		d.dbs.before = func(_ context.Context, call listCall) error {
+			if call.plan != planA {
+				return nil
+			}
+			d.dbs.mu.Lock()
+			flying++
+			peak = max(peak, flying)
+			d.dbs.mu.Unlock()
+			time.Sleep(100 * time.Millisecond)
+			d.dbs.mu.Lock()
+			flying--
+			d.dbs.mu.Unlock()
+			return nil
+		}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Equal(t, 8, peak, "half of CONCURRENCY for one of two plans")
+	})
+}
+
+// A share is the time left, times the plans at once, by the plans that wait.
+func TestDiscover_AShareIsForFourPlansAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var plans []string
+		for i := range 8 {
+			plans = append(plans, fmt.Sprintf("plan%d", i))
+		}
+		d := deploy(func(c *handler.Config) { c.BackupPlanIDs = plans })
+		for _, id := range plans {
+			d.plan(id)
+		}
+		d.dbs.before = func(ctx context.Context, _ listCall) error {
+			select {
+			case <-time.After(10 * time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Len(t, d.dbs.calls, 8*2, "no plan is looked at twice")
+	})
+}
+
+func TestDiscover_EachPlanThatUsedUpItsShareGetsOneMoreOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inPlans(10)
+		var hanging []string
+		turns := map[string]int{}
+		last := ""
+		d.dbs.before = func(ctx context.Context, call listCall) error {
+			if call.plan != last {
+				last = call.plan
+				turns[last]++
+			}
+			if len(hanging) < 2 && turns[call.plan] == 1 && call.operation == listSets {
+				hanging = append(hanging, call.plan)
+			}
+			if len(hanging) > 0 && call.plan == hanging[0] || len(hanging) > 1 && call.plan == hanging[1] {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		_, err := d.run(t, events.Discover{})
+		require.ErrorContains(t, err, "2 of 10 backup plans")
+		for _, id := range hanging {
+			assert.Equal(t, 2, turns[id])
+		}
+	})
+}

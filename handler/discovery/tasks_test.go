@@ -654,3 +654,204 @@ func TestDiscover_ReadsAtOnceWhatItHasNoTimeToWalk(t *testing.T) {
 		assert.Equal(t, len(plan.sets), answer.Plans[0].WithTask)
 	})
 }
+
+// A plan whose sets and tasks are both many holds the one place for both.
+func TestDiscover_APlanMayHaveTwoLargeLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets = []discovery.BackupSet{backupSet(nil)}
+		for i := range 25_001 {
+			task := taskOf(finished(i+10, time.Hour), fmt.Sprintf("task-%d", i), "finish")
+			task.CreateTime = time.Time{}
+			plan.tasks = append(plan.tasks, task)
+		}
+		d.dbs.cut = func(call listCall, page *fakePage) {
+			if call.operation == listSets {
+				page.totals.Elements = 25_001
+			}
+		}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Len(t, d.source.sent, 1)
+	})
+}
+
+func TestDiscover_TheOldestDownloadOfAllSets(t *testing.T) {
+	for _, reversed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := deploy(nil)
+			plan := d.plan(planA)
+			for i, ago := range []time.Duration{20 * time.Minute, 50 * time.Minute} {
+				if reversed {
+					ago = 70*time.Minute - ago
+				}
+				set := finished(i, 2*time.Hour)
+				task := taskOf(set, fmt.Sprintf("task-%d", i), "running")
+				task.CreateTime = time.Now().Add(-ago)
+				plan.sets, plan.tasks = append(plan.sets, set), append(plan.tasks, task)
+			}
+			answer, err := d.run(t, events.Discover{})
+			require.NoError(t, err)
+			assert.EqualValues(t, 50, *answer.Plans[0].OldestDownloadMinutes)
+		})
+	}
+}
+
+// The clock of DBS may be ahead.
+func TestDiscover_ATaskOfTheFutureIsOfNoAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets = []discovery.BackupSet{backupSet(nil)}
+		task := taskOf(plan.sets[0], "task-1", "running")
+		task.CreateTime = time.Now().Add(3 * time.Minute)
+		plan.tasks = []discovery.DownloadTask{task}
+		answer, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Zero(t, *answer.Plans[0].OldestDownloadMinutes)
+	})
+}
+
+// Tasks without an ID are told apart by when they were made.
+func TestDiscover_TasksWithoutAnIDAreSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets = []discovery.BackupSet{backupSet(nil)}
+		for i := range 3 {
+			task := taskOf(plan.sets[0], "", "stop")
+			task.CreateTime = task.CreateTime.Add(-time.Duration(i) * time.Minute)
+			plan.tasks = append(plan.tasks, task)
+		}
+		_, err := d.run(t, events.Discover{RetryFailed: true})
+		require.NoError(t, err)
+		assert.Empty(t, d.source.sent, "three have failed")
+	})
+}
+
+func TestDiscover_AMissedSetIsOneSinceTheOldestTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets = []discovery.BackupSet{finished(1, 100*time.Hour)}
+		for i, ago := range []time.Duration{90 * time.Hour, 150 * time.Hour} {
+			task := taskOf(finished(900, 0), fmt.Sprintf("task-%d", i), "finish")
+			task.CreateTime = time.Now().Add(-ago)
+			plan.tasks = append(plan.tasks, task)
+		}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		assert.Contains(t, strings.Join(d.lines("WARN"), ""), "ended before the lookback")
+	})
+}
+
+// A task without a type may be incremental.
+func TestDiscover_TasksWithoutATypeAndACodeStopAPlan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets = []discovery.BackupSet{backupSet(nil)}
+		task := taskOf(plan.sets[0], "task-1", "finish")
+		task.JobType, task.BackupSetCode = "", ""
+		plan.tasks = []discovery.DownloadTask{task}
+		_, err := d.run(t, events.Discover{})
+		require.ErrorContains(t, err, "UnexpectedTasks")
+		assert.Empty(t, d.source.sent)
+	})
+}
+
+// An old task that belongs to a set says nothing about how tasks name sets now.
+func TestDiscover_AnOldTaskDoesNotHideADoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		old := finished(2, 100*time.Hour)
+		plan.sets = []discovery.BackupSet{backupSet(nil), old}
+		recent, joined := taskOf(finished(900, 0), "recent", "finish"), taskOf(old, "old", "finish")
+		joined.CreateTime = old.EndTime.Add(time.Hour)
+		plan.tasks = []discovery.DownloadTask{recent, joined}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err)
+		require.Len(t, d.lines("ERROR"), 1)
+		assert.Contains(t, d.lines("ERROR")[0], "belong to no listed backup set")
+	})
+}
+
+// Two attempts that each miss another task are not the same list twice.
+func TestDiscover_AttemptsThatFindDifferentTasksAreNoList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		for i := range 150 {
+			plan.sets = append(plan.sets, finished(i, time.Hour))
+			task := taskOf(plan.sets[i], fmt.Sprintf("task-%d", i), "finish")
+			task.CreateTime = time.Time{}
+			plan.tasks = append(plan.tasks, task)
+		}
+		attempts := 0
+		d.dbs.cut = func(call listCall, page *fakePage) {
+			if call.operation != listTasks {
+				return
+			}
+			if call.pageNum == 0 {
+				attempts++
+			} else {
+				page.tasks[attempts] = plan.tasks[99] // in place of another one each time
+			}
+		}
+		_, err := d.run(t, events.Discover{})
+		require.ErrorContains(t, err, "IncompleteList")
+		assert.Empty(t, d.source.sent)
+	})
+}
+
+// A task is deleted between two pages of a list in order: one has moved out of sight.
+func TestDiscover_AWalkIsVoidIfATaskGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		plan := d.plan(planA)
+		plan.sets, plan.tasks = sequence(700, 400)
+		gone := false
+		d.dbs.cut = func(call listCall, page *fakePage) {
+			if call.operation == listTasks && call.pageNum == 2 && !gone {
+				gone = true
+				plan.tasks = plan.tasks[1:] // after page 2: the first task of page 3 is on page 2 now
+			}
+		}
+		_, err := d.run(t, events.Discover{})
+		require.NoError(t, err, "at the second attempt")
+		assert.Equal(t, []string{"mysql-bin.000000"}, d.source.announced(t), "whose task is gone, and no other")
+	})
+}
+
+// Of a list in order that is too long to be
+// read whole, as much is read as can be kept.
+func TestDiscover_WalksThroughALongListAsFarAsItCanKeep(t *testing.T) {
+	for name, c := range map[string]struct {
+		tasks, needed int
+		err           string
+	}{
+		"more than a half":      {120_000, 70_000, ""},
+		"more than can be kept": {150_000, 110_000, "ListTooLong"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := deploy(nil)
+				plan := d.plan(planA)
+				_, plan.tasks = sequence(c.tasks, 0)
+				plan.sets = []discovery.BackupSet{backupSet(func(s *discovery.BackupSet) {
+					s.BackupSetID, s.StartTime = "another", plan.tasks[c.needed].CreateTime
+				})}
+				_, err := d.run(t, events.Discover{LookbackHours: 43_800})
+				if c.err != "" {
+					require.ErrorContains(t, err, c.err)
+					assert.Empty(t, d.source.sent)
+					return
+				}
+				require.NoError(t, err)
+				assert.Len(t, d.source.sent, 1)
+			})
+		})
+	}
+}
