@@ -196,3 +196,14 @@ func TestHandler_OpenEventsDoNotDrownTheAnswer(t *testing.T) {
 		assert.Contains(t, err.Error(), "10000 of 10000 events are open")
 	})
 }
+
+// A payload that there was no time to read must come again.
+func TestHandler_WhatIsNotReadFailsTheInvocation(t *testing.T) {
+	d := deploy(nil)
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	_, err := d.Handle(ctx, "", batch(item(1)))
+	var redelivery *handler.RedeliveryError
+	require.ErrorAs(t, err, &redelivery)
+	assert.Contains(t, err.Error(), "no time to read the others")
+}

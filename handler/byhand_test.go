@@ -74,3 +74,23 @@ func TestHandler_TypedByHand(t *testing.T) {
 		assert.Empty(t, d.results.messages)
 	})
 }
+
+// A dry run that a queue delivers is a mistake like any other, and does not disappear.
+func TestHandler_ADeliveredDryRunIsDeadLettered(t *testing.T) {
+	d := deploy(nil)
+	body := `{"BackupSetId":"a","BackupSetName":"b","DryRun":true}`
+	summary, err := d.Handle(t.Context(), "", batch(body))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+	assert.Nil(t, summary.DryRun)
+	assert.Equal(t, []string{body}, d.deadLetters.messages)
+	assert.Len(t, d.results.messages, 1)
+}
+
+// So is one of a set that is not complete.
+func TestHandler_ADeliveredDryRunOfAnUnfinishedSetIsDeadLettered(t *testing.T) {
+	d := deploy(nil)
+	summary, err := d.Handle(t.Context(), "", batch(`{"BackupSetJobId":"a","BackupSetId":"b","BackupStatus":"FILLING","DryRun":true}`))
+	require.NoError(t, err)
+	assert.Equal(t, 1, summary.Failed)
+}

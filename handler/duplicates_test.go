@@ -284,3 +284,29 @@ func TestHandler_TwoLargeMessagesOfOneIDAreTwo(t *testing.T) {
 	assert.Equal(t, 2, summary.Created)
 	assert.Equal(t, 1, summary.AlreadyDone)
 }
+
+// The parts of a large payload follow each other: at the first event of the second all of
+// the first has ended, and is published.
+func TestHandler_APartEndsBeforeTheNextBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		payload := []byte("[" + item(1))
+		for i := range 20_000 - 1 {
+			payload = strconv.AppendInt(append(payload, ','), int64(i), 10)
+		}
+		payload = append(payload, ","+item(2)+"]"...)
+		d.dbs.before = func(_ context.Context, request events.Request) error {
+			if request.BackupSetName == "mysql-bin.000001" {
+				time.Sleep(time.Second)
+				return nil
+			}
+			d.results.mu.Lock()
+			defer d.results.mu.Unlock()
+			assert.Len(t, d.results.messages, 20_000)
+			return nil
+		}
+		summary, err := d.Handle(t.Context(), "", payload)
+		require.NoError(t, err)
+		assert.Equal(t, 2, summary.Created)
+	})
+}

@@ -13,3 +13,15 @@ func FilledRecord(limit, n int) (entries, keys int) {
 	}
 	return len(r.done), len(r.order)
 }
+
+// RecordLimit is the limit of each record of a handler, in bytes.
+const RecordLimit = recordLimit
+
+// RefilledRecord returns how many entries a record keeps after n puts under one key.
+func RefilledRecord(limit, n int) int {
+	r := newRecord(limit)
+	for range n {
+		r.put(recordKey{}, done{taskID: "1jydacm000001"})
+	}
+	return len(r.done)
+}

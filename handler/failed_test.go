@@ -230,3 +230,13 @@ func TestHandler_AnUnknownBackupStatusIsNotSkipped(t *testing.T) {
 	assert.Equal(t, events.CodeUnknownBackupStatus, d.results.results(t)["event-0"].Data.ErrCode)
 	assert.Len(t, d.deadLetters.messages, 1)
 }
+
+func TestHandler_ARefusalWithoutWordsGivesItsCode(t *testing.T) {
+	d := deploy(nil)
+	d.dbs.before = func(context.Context, events.Request) error {
+		return &cloud.Error{Kind: cloud.Permanent, Service: "DBS", Code: "Param.NotFound"}
+	}
+	_, err := d.Handle(t.Context(), "", batch(item(1)))
+	require.NoError(t, err)
+	assert.Equal(t, "Param.NotFound", d.results.results(t)["event-0"].Data.ErrMessage)
+}

@@ -394,3 +394,112 @@ func TestFollow_ChainsBecomeOne(t *testing.T) {
 		})
 	}
 }
+
+// endedStates says that every task has ended, in the way of its status.
+type endedStates string
+
+func (s endedStates) TaskState(context.Context, string) (follow.TaskState, error) {
+	return follow.TaskState{Status: string(s), ErrMessage: "out of disk"}, nil
+}
+
+func TestFollow_ATaskWithoutAFileIsAnError(t *testing.T) {
+	for name, c := range map[string]struct {
+		status string
+		after  time.Duration
+		line   string
+		kind   string
+	}{
+		"stopped":    {"stop", 2 * time.Minute, "task stopped", events.TypeTaskStopped},
+		"unfinished": {"running", 8 * 24 * time.Hour, "task unfinished", events.TypeTaskUnfinished},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := deployFollowed()
+				d.withPorts(nil, func(p *handler.Ports) { p.Source, p.States = d.source, endedStates(c.status) })
+				_, err := d.handle(t, time.Minute, batch(item(54)))
+				require.NoError(t, err)
+				time.Sleep(c.after)
+				summary, err := d.handle(t, time.Minute, stream(d.source.take(10)...))
+				require.NoError(t, err)
+				assert.Equal(t, 1, summary.Stopped)
+				require.Len(t, d.lines(t, c.line), 1)
+				line := d.lines(t, c.line)[0]
+				assert.Equal(t, "ERROR", line["level"])
+				assert.Equal(t, c.status, line["status"])
+				assert.InDelta(t, c.after.Minutes(), line["ageMinutes"], 1)
+				assert.Empty(t, d.source.messages)
+				assert.Contains(t, d.results.messages[1], c.kind)
+			})
+		})
+	}
+}
+
+func TestFollow_AFailedEventStartsNoChain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deployFollowed()
+		summary, err := d.handle(t, time.Minute, batch("rubbish"))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Failed)
+		assert.Empty(t, d.source.messages)
+	})
+}
+
+func TestFollow_AChainThatCannotGoOnIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deployFollowed()
+		_, err := d.handle(t, time.Minute, batch(item(54)))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		due := d.source.take(10)
+		d.source.before = func() error { return transient("InternalServerError") }
+		_, err = d.handle(t, time.Minute, stream(due...))
+		require.ErrorContains(t, err, "its follow-up is not published")
+		d.source.before = nil
+		summary, err := d.handle(t, time.Minute, stream(due...))
+		require.NoError(t, err)
+		assert.Equal(t, 1, summary.Pending)
+		assert.Len(t, d.source.messages, 1)
+	})
+}
+
+// Follow-ups are one only if source, id and task are the same.
+func TestFollow_DifferentFollowUpsInABatchAreKept(t *testing.T) {
+	for name, replace := range map[string][2]string{
+		"another source": {`"source":"acs:fc:`, `"source":"acs:other:`},
+		"another id":     {`"id":"event-0"`, `"id":"event-9"`},
+		"another task":   {`"task-1"`, `"task-9"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := deployFollowed()
+				_, err := d.handle(t, time.Minute, batch(item(54)))
+				require.NoError(t, err)
+				body := d.source.messages[0].Body
+				other := strings.Replace(body, replace[0], replace[1], 1)
+				require.NotEqual(t, body, other)
+				d.source.add(other, 0)
+				time.Sleep(2 * time.Minute)
+				summary, err := d.handle(t, time.Minute, stream(d.source.take(10)...))
+				require.NoError(t, err)
+				assert.Equal(t, 2, summary.Pending)
+				assert.Len(t, d.source.messages, 2)
+			})
+		})
+	}
+}
+
+// An event that is delivered again beside the follow-up of its task keeps its result's id.
+func TestFollow_TakesNoResultIDFromItsEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deployFollowed()
+		_, err := d.handle(t, time.Minute, batch(item(54)))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		due := append(d.source.take(10), element{ID: "event-0", MessageID: "event-0", Body: item(54)})
+		d.restart()
+		_, err = d.handle(t, time.Minute, stream(due...))
+		require.NoError(t, err)
+		require.Len(t, d.results.messages, 2)
+		assert.Len(t, d.results.results(t), 1)
+	})
+}

@@ -95,21 +95,6 @@ func TestHandler_AFaultEndsTheWaitsOfOtherEvents(t *testing.T) {
 	})
 }
 
-func TestHandler_ReportsTheFirstFault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := deploy(nil)
-		d.dbs.before = func(_ context.Context, request events.Request) error {
-			if request.ClientToken == "event-0" {
-				return operatorFault("First")
-			}
-			time.Sleep(time.Second)
-			return operatorFault("Second")
-		}
-		_, err := d.handle(t, time.Minute, batch(items(4)...))
-		require.ErrorContains(t, err, "operator fault: DBS First")
-	})
-}
-
 func TestHandler_AnOperatorFaultSaysCauseAndFixOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := deploy(nil)
@@ -148,4 +133,28 @@ func TestServe_ADeadlineThatHasPassedNamesTheClock(t *testing.T) {
 		assert.Zero(t, d.dbs.total)
 		assert.Equal(t, "DeadlinePassed", d.lines(t, "operator fault")[0]["errCode"])
 	})
+}
+
+func TestHandler_ReportsTheFirstFaultOfSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy(nil)
+		d.dbs.before = func(_ context.Context, request events.Request) error {
+			if request.ClientToken == "event-0" {
+				time.Sleep(time.Millisecond) // the others are in flight
+				return operatorFault("First")
+			}
+			time.Sleep(time.Second)
+			return operatorFault("Second")
+		}
+		_, err := d.handle(t, time.Minute, batch(items(4)...))
+		require.ErrorContains(t, err, "operator fault: DBS First")
+		assert.Equal(t, 4, d.dbs.total)
+	})
+}
+
+func TestServe_ADeadlineThatHasPassedCountsNoEvents(t *testing.T) {
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Hour))
+	defer cancel()
+	_, err := deploy(nil).Serve(ctx, "", batch(item(1)))
+	assert.NotContains(t, err.Error(), "events are open")
 }

@@ -85,3 +85,58 @@ type discardQueue struct{ inspected }
 func (discardQueue) Send(_ context.Context, messages []outbox.Message) []error {
 	return make([]error, len(messages))
 }
+
+// A task that was created is known, in whichever message its event comes again.
+func TestHandler_ACreatedTaskIsKnownInAnyMessage(t *testing.T) {
+	d := deploy(nil)
+	for _, message := range []string{"first", "second"} {
+		_, err := d.Handle(t.Context(), "", fmt.Appendf(nil,
+			`[{"messageId":%q,"messageBody":"{\"specversion\":\"1.0\",\"id\":\"inner\",\"data\":{\"BackupSetId\":\"a\",\"BackupSetName\":\"b\"}}"}]`, message))
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 1, d.dbs.total)
+	assert.Len(t, d.results.messages, 1)
+}
+
+// What looks alike only when it is written without gaps is not the same.
+func TestHandler_ARepeatIsTheSameInEachPart(t *testing.T) {
+	for name, bodies := range map[string][2]string{
+		"IDs that run together": {`{"BackupSetId":"a","BackupSetName":"bc","ClientToken":"t"}`, `{"BackupSetId":"ab","BackupSetName":"c","ClientToken":"t"}`},
+		"another token":         {`{"BackupSetId":"a","BackupSetName":"b","ClientToken":"t"}`, `{"BackupSetId":"a","BackupSetName":"b","ClientToken":"u"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := deploy(nil)
+			summary, err := d.Handle(t.Context(), "", stream(element{ID: "1", Body: bodies[0]}, element{ID: "1", Body: bodies[1]}))
+			require.NoError(t, err)
+			assert.Zero(t, summary.AlreadyDone)
+			assert.Equal(t, 2, summary.Created+summary.Failed)
+		})
+	}
+}
+
+func TestHandler_ARepeatSaysWhatIsKnownOfTheTask(t *testing.T) {
+	d := deploy(nil)
+	twice := batch(item(1))
+	for range 2 {
+		summary, err := d.Handle(t.Context(), "", twice)
+		require.NoError(t, err)
+		assert.Equal(t, "task-1", summary.Results[0].BackupSetDownloadTaskID)
+		assert.Equal(t, "D6E068C3", summary.Results[0].RequestID)
+	}
+	require.Len(t, d.lines(t, "event already done"), 1)
+	assert.NotContains(t, d.lines(t, "event already done")[0], "attempts")
+}
+
+func TestHandler_ARepeatInABatchMadeNoAttempts(t *testing.T) {
+	d := deploy(nil)
+	_, err := d.Handle(t.Context(), "", stream(element{ID: "1", MessageID: "1", Body: item(1)}, element{ID: "1", MessageID: "1", Body: item(1)}))
+	require.NoError(t, err)
+	assert.NotContains(t, d.lines(t, "event already done")[0], "attempts")
+}
+
+func TestRecord_HoldsTwentyThousandEventsAndNotManyMore(t *testing.T) {
+	entries, _ := handler.FilledRecord(handler.RecordLimit, 100_000)
+	assert.Greater(t, entries, 20_000)
+	assert.Less(t, entries, 40_000)
+	assert.Equal(t, 1, handler.RefilledRecord(100_000, 10_000), "what is put again takes no more room")
+}

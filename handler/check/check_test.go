@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -268,4 +269,30 @@ func TestCheck_Answer(t *testing.T) {
 	text, err := json.Marshal(check.Report{Checks: []check.Result{{Name: "n", Outcome: check.Failed, Detail: "d", Fix: "f"}}})
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"ok":false,"checks":[{"name":"n","result":"failed","detail":"d","fix":"f"}]}`, string(text))
+}
+
+func TestCheck_AnOperationThatHangsHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy()
+		d.dbs.hang[create] = true
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		got := byName(d.run(ctx))
+		assert.Equal(t, check.Failed, got["dbs:"+create].Outcome)
+		assert.Equal(t, check.OK, got["dbs:"+sets+" of "+planA].Outcome)
+		assert.Equal(t, check.OK, got["dbs:"+tasks+" of "+planA].Outcome)
+	})
+}
+
+func TestCheck_LogsEachFailureAndBoundsItsDetail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deploy()
+		long := &cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "NoPermission", HTTPStatusCode: 403,
+			Message: strings.Repeat("m", 300), RequestID: strings.Repeat("r", 64)}
+		d.dbs.refuse[create] = long
+		got := byName(d.run(t.Context()))["dbs:"+create]
+		assert.Len(t, got.Detail, 350)
+		assert.Contains(t, d.log.String(), `"level":"WARN","msg":"check failed"`)
+		assert.Contains(t, d.log.String(), `"checksFailed":1`)
+	})
 }

@@ -3,6 +3,7 @@ package follow_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -299,4 +300,51 @@ func TestDelay_EndsOnAGridThatCopiesShare(t *testing.T) {
 		}
 	}
 	assert.NotEqual(t, follow.Delay("task-1", 0, base), follow.Delay("task-2", 0, base), "tasks do not fall due all at once")
+}
+
+func TestFollower_EndsAreInTheEncodingOfResults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := begin(t)
+		in.Encoding = events.EncodingBase64
+		in.tasks.states["task-1"] = follow.TaskState{Status: "finish"}
+		in.answer(time.Minute, "task-1")
+		text, err := base64.StdEncoding.DecodeString(in.results.messages[0].Body)
+		require.NoError(t, err)
+		assert.Contains(t, string(text), events.TypeTaskFinished)
+	})
+}
+
+func TestFollower_BoundsWhatDBSAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := begin(t)
+		long := strings.Repeat("x", 5000)
+		in.tasks.states["task-1"] = follow.TaskState{Status: "stop", ErrMessage: long, BackupPlanID: long}
+		in.tasks.states["task-2"] = follow.TaskState{Status: long}
+		for _, e := range in.answer(time.Minute, "task-1", "task-2") {
+			assert.LessOrEqual(t, len(e.Data.ErrMessage), 1024)
+			assert.LessOrEqual(t, len(e.Data.BackupPlanID), 128)
+			assert.LessOrEqual(t, len(e.Data.BackupSetDownloadStatus), 128)
+		}
+	})
+}
+
+// A call that was never made is not refused.
+func TestFollower_DoesNotWarnOfWhatStoppedTheBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := begin(t)
+		stopped, stop := context.WithCancelCause(t.Context())
+		stop(&cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "NoPermission"})
+		in.Caller.Starting = stopped
+		in.answer(time.Minute, "task-1")
+		assert.NotContains(t, in.log.String(), "tasks cannot be followed")
+	})
+}
+
+func TestFollower_NamesTheCodeOfARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := begin(t)
+		in.tasks.fail = &cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "NoPermission", HTTPStatusCode: 403}
+		in.answer(time.Minute, "task-1")
+		assert.Contains(t, in.log.String(), `"errCode":"NoPermission"`)
+	})
 }

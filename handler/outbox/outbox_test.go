@@ -295,3 +295,73 @@ func TestOutbox_AQueueThatRefusesAllIsNotAskedForEach(t *testing.T) {
 		assert.EqualValues(t, 3*100+3*160, queue.requests.Load(), "three for each batch, and for each of 160 messages")
 	})
 }
+
+// A fault of DBS stops the dead letters, whose queue does not answer.
+func TestOutbox_AStopLetsThoseGoOnThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{before: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		o := open(t, queue, time.Minute)
+		var added atomic.Int32
+		go func() {
+			for range 200 {
+				o.Add(outbox.Message{Body: strings.Repeat("x", 60_000)}, func(error) {})
+				added.Add(1)
+			}
+		}()
+		synctest.Wait()
+		require.Less(t, added.Load(), int32(200))
+		o.Stop(&cloud.Error{Kind: cloud.OperatorFault, Service: "DBS", Code: "NoPermission"})
+		synctest.Wait()
+		assert.EqualValues(t, 200, added.Load())
+		o.Flush()
+	})
+}
+
+func TestOutbox_FillsARequestToTheLastByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &fakeQueue{}
+		send(open(t, queue, time.Minute), strings.Repeat("a", outbox.MaxBytes/2), strings.Repeat("b", outbox.MaxBytes/2))
+		assert.Len(t, queue.batches, 1)
+	})
+}
+
+// Room comes back with each message that ends, not with the last.
+func TestOutbox_TakesMoreAsSoonAsThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answered atomic.Int32
+		queue := &fakeQueue{before: func(ctx context.Context) error {
+			if answered.Add(1) > 2 { // two of seventy
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			time.Sleep(time.Second)
+			return nil
+		}}
+		o := open(t, queue, time.Minute)
+		var added atomic.Int32
+		go func() {
+			for range 72 {
+				o.Add(outbox.Message{Body: strings.Repeat("x", 60_000)}, func(error) {})
+				added.Add(1)
+			}
+		}()
+		synctest.Wait()
+		before := added.Load()
+		require.Less(t, before, int32(72))
+		time.Sleep(2 * time.Second)
+		assert.Greater(t, added.Load(), before)
+		time.Sleep(time.Minute)
+		o.Flush()
+	})
+}
+
+func TestOutbox_SaysTheFirstFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := &cloud.Error{Kind: cloud.OperatorFault, Code: "First"}, &cloud.Error{Kind: cloud.OperatorFault, Code: "Second"}
+		o := open(t, &fakeQueue{}, time.Minute)
+		o.Stop(first)
+		o.Stop(second)
+		_, errs := send(o, "a")
+		assert.Equal(t, map[string]error{"a": first}, errs)
+	})
+}
