@@ -261,3 +261,21 @@ func TestDecoder_PrintsNoBody(t *testing.T) {
 		assert.NotContains(t, all[0].err.Error(), secret)
 	}
 }
+
+// All three names: right if they are one, and a contradiction if any differs.
+func TestDecoder_AllThreeNames(t *testing.T) {
+	for body, conflict := range map[string]bool{
+		`{"BackupSetJobId":"a","BackupSetId":"a","BackupSetName":"a"}`: false,
+		`{"BackupSetJobId":"a","BackupSetId":"a","BackupSetName":"b"}`: true,
+		`{"BackupSetJobId":"a","BackupSetId":"b","BackupSetName":"b"}`: true,
+	} {
+		all := decode(t, []byte(body))
+		assert.Equal(t, conflict, all[0].err != nil && all[0].err.Code == events.CodeConflict, body)
+	}
+}
+
+// Producers may add members of any name; only a person's dryRun is a mistake.
+func TestDecoder_ADeliveredSetMayHaveMembersOfOtherNames(t *testing.T) {
+	all := decode(t, inQueue(t, `{"BackupSetId":"a","BackupSetName":"b","dryRun":true,"startTime":1}`))
+	assert.Nil(t, all[0].err)
+}

@@ -187,3 +187,23 @@ func commandFile(t *testing.T, folder, name string) []byte {
 	require.NoError(t, err)
 	return content
 }
+
+func TestReadCommand_OfTheLargestTimerPayload(t *testing.T) {
+	names := `"` + strings.Repeat("x", 100) + `"`
+	payload := `{\"Discover\":{\"BackupSetIds\":[` + strings.ReplaceAll(strings.Repeat(names+",", 1200)+names, `"`, `\"`) + `]}}`
+	_, is, err := events.ReadCommand([]byte(`{"triggerTime":"t","triggerName":"n","payload":"` + payload + `"}`))
+	require.NoError(t, err)
+	assert.True(t, is, "%d bytes", len(payload))
+}
+
+func TestReadCommand_BoundsNames(t *testing.T) {
+	for payload, ok := range map[string]bool{
+		`{"Discover":{"BackupPlanIds":["` + strings.Repeat("p", 128) + `"]}}`: true,
+		`{"Discover":{"BackupPlanIds":["` + strings.Repeat("p", 129) + `"]}}`: false,
+		`{"Discover":{"BackupSetIds":["` + strings.Repeat("s", 1024) + `"]}}`: true,
+		`{"Discover":{"BackupSetIds":["` + strings.Repeat("s", 1025) + `"]}}`: false,
+	} {
+		_, _, err := events.ReadCommand([]byte(payload))
+		assert.Equal(t, ok, err == nil, len(payload))
+	}
+}

@@ -396,3 +396,11 @@ func TestDecoder_KeepsNoBodyOfAMessageThatIsTooLarge(t *testing.T) {
 		})
 	}
 }
+
+func TestDecoder_TakesOffEightWrappings(t *testing.T) {
+	payload := `{"BackupSetId":"x","BackupSetName":"y"}`
+	for range 8 {
+		payload = `{"specversion":"1.0","id":"1","data":` + payload + `}`
+	}
+	assert.Nil(t, decode(t, []byte(payload))[0].err)
+}

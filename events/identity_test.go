@@ -127,3 +127,33 @@ func TestResult_KeepsForbiddenCharactersOutOfItsAttributes(t *testing.T) {
 	unpaired := decode(t, []byte(`{"specversion":"1.0","id":"a\ud800","data":{"BackupSetId":"a","BackupSetName":"b"}}`))
 	assert.Equal(t, "a\ufffd", unpaired[0].event.ResultID())
 }
+
+// An empty ID is none, and a StartTime of 0 is unknown.
+func TestDecoder_TheTokenOfAnOddEvent(t *testing.T) {
+	const set = `"BackupSetId":"x","BackupSetName":"y"`
+	for name, c := range map[string]struct{ payload, want string }{
+		"an empty inner ID": {`{"specversion":"1.0","id":"1","data":{"specversion":"1.0","id":"","data":{` + set + `}}}`, "1"},
+		"no ID, a format and StartTime 0": {`{` + set + `,"BackupSetDataFormat":"SQL","StartTime":0}`,
+			"91b7edf8379fe479cf6e0e074865c17680db58de69937b667da8a9e75dd64e4c"},
+	} {
+		all := decode(t, []byte(c.payload))
+		require.Nil(t, all[0].err, name)
+		assert.Equal(t, c.want, all[0].event.Request.ClientToken, name)
+	}
+}
+
+func TestDecoder_AnIDMustNotBeABoolean(t *testing.T) {
+	for _, id := range []string{"true", "false", "{}", "[]"} {
+		all := decode(t, []byte(`{"specversion":"1.0","id":`+id+`,"data":{"BackupSetId":"x","BackupSetName":"y"}}`))
+		require.NotNil(t, all[0].err, id)
+		assert.Equal(t, events.CodeMalformed, all[0].err.Code)
+	}
+}
+
+func TestEvent_OwnResultIDsDiffer(t *testing.T) {
+	ids := map[string]bool{}
+	for _, e := range []events.Event{{ID: "1", MessageID: "m", Body: "b"}, {ID: "1", MessageID: "n", Body: "b"}, {ID: "1", MessageID: "m", Body: "c"}} {
+		ids[e.OwnResultID()] = true
+	}
+	assert.Len(t, ids, 3)
+}

@@ -141,3 +141,8 @@ func TestTruncate_CutsOnACharacter(t *testing.T) {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, events.Truncate(c.text, c.limit)) })
 	}
 }
+
+func TestResultData_ALongEventIDIsItsDigest(t *testing.T) {
+	e := events.Event{ID: strings.Repeat("x", 1025)}
+	assert.Equal(t, e.ResultID(), events.NewResultData(e).EventID)
+}

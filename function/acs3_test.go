@@ -152,3 +152,8 @@ func BenchmarkSignACS3(b *testing.B) {
 		function.NewHeader("dbs-api.cn-hangzhou.aliyuncs.com", dbs.Action, query, key)
 	}
 }
+
+func TestSignACS3_DatesAreInUTC(t *testing.T) {
+	header := function.SignACS3("h", "A", "", someKey, "2026-11-23T17:00:00+08:00", "n")
+	assert.Equal(t, "2026-11-23T09:00:00Z", header.Get("X-Acs-Date"))
+}

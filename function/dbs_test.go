@@ -259,3 +259,12 @@ func BenchmarkCreateTask(b *testing.B) {
 		}
 	}
 }
+
+func TestDBS_TryNamesOnlyThePlan(t *testing.T) {
+	s := start(t)
+	s.dbs.AddPlan("plan")
+	require.NoError(t, s.tasks.Try(invocation(t, s.key), "DescribeBackupSetDownloadTaskList", "plan"))
+	got := classified(t, s.tasks.Try(invocation(t, s.key), "CreateIncrementBackupSetDownload", ""))
+	assert.Equal(t, permanent, got.Kind)
+	assert.Empty(t, s.dbs.Tasks())
+}

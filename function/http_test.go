@@ -213,3 +213,10 @@ func (w writer) Write(line []byte) (int, error) {
 	w(line)
 	return len(line), nil
 }
+
+func TestTransport_GoesThroughTheProxyAndKeepsItsConnections(t *testing.T) {
+	transport := function.NewTransport(7)
+	assert.NotNil(t, transport.Proxy)
+	assert.Equal(t, 7, transport.MaxConnsPerHost)
+	assert.Equal(t, 7, transport.MaxIdleConnsPerHost)
+}

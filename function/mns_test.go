@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	mnssdk "github.com/aliyun/aliyun-mns-go-sdk"
 	"github.com/stretchr/testify/assert"
@@ -17,6 +18,7 @@ import (
 	"increment-backup-download/function"
 	"increment-backup-download/handler"
 	"increment-backup-download/handler/cloud"
+	"increment-backup-download/handler/outbox"
 	"increment-backup-download/tests/standin"
 	"increment-backup-download/tests/standin/mns"
 )
@@ -281,5 +283,43 @@ func BenchmarkSend(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// A follow-up waits in the queue: without its delay the chain would spin.
+func TestQueue_SendsDelaysInSeconds(t *testing.T) {
+	var body string
+	server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		body = string(text)
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `<Messages><Message><MessageId>1</MessageId></Message><Message><MessageId>2</MessageId></Message></Messages>`)
+	}))
+	require.NoError(t, err)
+	defer server.Close()
+	for _, err := range function.NewQueue(server.URL, "q", someKey).Send(t.Context(), []outbox.Message{{Body: "a", Delay: 90 * time.Second}, {Body: "b"}}) {
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 1, strings.Count(body, "<DelaySeconds>90</DelaySeconds>"))
+	assert.NotContains(t, body, "90000")
+}
+
+func TestQueue_ReadsTheWaitHintOfOneMessage(t *testing.T) {
+	server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3")
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, `<Messages><Message><ErrorCode>QpsLimitExceeded</ErrorCode><ErrorMessage>m</ErrorMessage></Message></Messages>`)
+	}))
+	require.NoError(t, err)
+	defer server.Close()
+	got := classified(t, function.NewQueue(server.URL, "q", someKey).Send(t.Context(), messages("a"))[0])
+	assert.True(t, got.Throttled)
+	assert.Equal(t, 3*time.Second, got.RetryAfter)
+}
+
+func TestQueue_ReadsTheAnswerToAFullBatch(t *testing.T) {
+	s := start(t)
+	for _, err := range s.queue.Send(invocation(t, s.key), messages(strings.Split(strings.Repeat("x", 16), "")...)) {
+		require.NoError(t, err)
 	}
 }

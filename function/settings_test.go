@@ -287,3 +287,31 @@ func TestSettings_WarnOfANameThatIsNearToOne(t *testing.T) {
 		assert.Equal(t, "RESULT_QUEU is not a setting; did you mean RESULT_QUEUE?", line.Warning)
 	})
 }
+
+func TestSettings_NameTheirBounds(t *testing.T) {
+	for change, bounds := range map[string]string{
+		"CONCURRENCY=257": "from 1 to 256", "MAX_REQUESTS_PER_SECOND=10001": "from 0 to 10000", "LOOKBACK_HOURS=43801": "from 1 to 43800",
+	} {
+		_, err := function.Assemble(environment(change), io.Discard)
+		require.ErrorContains(t, err, bounds, change)
+	}
+}
+
+// A setting that prints credentials, or sends requests without TLS to other hosts.
+func TestSettings_RefuseWhatIsUnsafe(t *testing.T) {
+	for change, mistake := range map[string]string{
+		"DEBUG=tea": `DEBUG names "tea"`, "DEBUG=credential": `DEBUG names "credential"`,
+		"MNS_ENDPOINT=https://x#y":                                      "without user, query and fragment",
+		"MNS_ENDPOINT=http://1.mns.cn-hangzhou-internal-x.aliyuncs.com": "http:// is for loopback",
+	} {
+		_, err := function.Assemble(environment(change), io.Discard)
+		require.ErrorContains(t, err, mistake, change)
+	}
+}
+
+func TestSettings_RegionsThatShareAnEndpointOfDBS(t *testing.T) {
+	for _, region := range []string{"cn-hangzhou", "cn-beijing", "cn-qingdao", "cn-shanghai", "cn-shenzhen", "cn-hongkong", "us-west-1",
+		"us-east-1", "cn-hangzhou-finance", "cn-shanghai-finance-1", "cn-shenzhen-finance-1"} {
+		assert.Equal(t, "https://dbs-api.cn-hangzhou.aliyuncs.com", targets(t, "FC_REGION="+region).DBSEndpoint, region)
+	}
+}
