@@ -4,20 +4,25 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"increment-backup-download/function"
 	"increment-backup-download/handler"
+	"increment-backup-download/tests/standin"
 )
 
 // environment returns the variables of a deployment with the given changes; NAME=
@@ -314,4 +319,34 @@ func TestSettings_RegionsThatShareAnEndpointOfDBS(t *testing.T) {
 		"us-east-1", "cn-hangzhou-finance", "cn-shanghai-finance-1", "cn-shenzhen-finance-1"} {
 		assert.Equal(t, "https://dbs-api.cn-hangzhou.aliyuncs.com", targets(t, "FC_REGION="+region).DBSEndpoint, region)
 	}
+}
+
+// Without CONCURRENCY sixteen calls to DBS are in flight.
+func TestSettings_ConcurrencyIs16ByDefault(t *testing.T) {
+	s := start(t)
+	var arrived atomic.Int32
+	release := make(chan struct{})
+	server, err := standin.Start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		arrived.Add(1)
+		<-release
+		_, _ = io.WriteString(w, `{"Success":true,"BackupSetDownloadTaskId":"task"}`)
+	}))
+	require.NoError(t, err)
+	defer server.Close()
+	h, err := function.Assemble(environment("DBS_ENDPOINT="+server.URL, "MNS_ENDPOINT="+s.mnsServer.URL), io.Discard)
+	require.NoError(t, err)
+	events := make([]string, 20)
+	for i := range events {
+		events[i] = fmt.Sprintf(`{"specversion":"1.0","id":"%d","data":{"BackupSetId":"a","BackupSetName":"%d"}}`, i, i)
+	}
+	ended, ctx := make(chan error, 1), invocation(t, s.key)
+	go func() {
+		_, err := h.Handle(ctx, "", []byte("["+strings.Join(events, ",")+"]"))
+		ended <- err
+	}()
+	assert.Eventually(t, func() bool { return arrived.Load() == 16 }, 20*time.Second, time.Millisecond)
+	assert.EqualValues(t, 16, arrived.Load())
+	close(release)
+	require.NoError(t, <-ended)
+	assert.EqualValues(t, 20, arrived.Load())
 }
