@@ -144,10 +144,10 @@ func (e *EventError) Error() string {
 
 func (e *EventError) Unwrap() error { return e.Reason }
 
-// unpublishedError says that an event is open because its result or dead letter
-// could not be published.
+// unpublishedError says that an event is open because its result, dead letter or
+// follow-up could not be published.
 type unpublishedError struct {
-	what string // result or dead letter
+	what string // result, dead letter or follow-up
 	task Task   // that exists; empty if none does
 	err  error
 }
